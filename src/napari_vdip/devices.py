@@ -1,0 +1,54 @@
+"""Which device computes."""
+
+from __future__ import annotations
+
+import torch
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """Return the named device, or the best one there is.
+
+    Parameters
+    ----------
+    name : str, optional
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; ``None`` or ``"auto"`` takes CUDA before MPS
+        before the CPU.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here.
+    """
+    if name is None or name == "auto":
+        return torch.device(available_devices()[0])
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    names = available_devices()
+    if device is None or str(device) not in (*names, *{n.split(":")[0] for n in names}):
+        raise ValueError(f"device: expected one of {('auto', *names)}, got {name!r}")
+    return device
+
+
+def available_devices() -> tuple[str, ...]:
+    """Names of the devices that can be used here, the best first."""
+    gpus = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    mps = ("mps",) if torch.backends.mps.is_available() and transforms("mps") else ()
+    return (*gpus, *mps, "cpu")
+
+
+def transforms(name: str) -> bool:
+    """Whether a device has Fourier transforms, which early MPS versions lack."""
+    try:
+        torch.fft.irfft2(torch.fft.rfft2(torch.ones(4, 4, device=name)))
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+def describe(device: torch.device) -> str:
+    """Name of a device for people, such as ``cuda:0 (NVIDIA H200)``."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)

@@ -1,0 +1,106 @@
+"""Images in and out: what is accepted, and how intensities meet the generators' range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_vdip.settings import SMALLEST_CANVAS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_vdip.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Intensities:
+    """Affine map between the source's intensities and the generators' range [0, 1].
+
+    Attributes
+    ----------
+    offset : float
+        Source intensity that maps to 0.
+    scale : float
+        Source intensities per unit.
+    """
+
+    offset: float
+    scale: float
+
+    @classmethod
+    def of(cls, image: NDArray[Any], headroom: float | None) -> Intensities:
+        """Map for a ``(Y, X, C)`` image.
+
+        With a headroom, the image's own range is placed so that this part of [0, 1] stays free on
+        both sides. Without, the published rule: the range of an 8- or 16-bit type, or [0, 1].
+        """
+        low, high = float(image.min()), float(image.max())
+        if headroom is None:
+            if image.dtype in (np.uint8, np.uint16):
+                return cls(0.0, float(np.iinfo(image.dtype).max))
+            if 0 <= low and high <= 1:
+                return cls(0.0, 1.0)
+            headroom = 0.0
+        scale = (high - low) / (1 - 2 * headroom)
+        return cls(low - headroom * scale, scale)
+
+    def to_tensor(self, image: NDArray[Any]) -> Tensor:
+        """``(Y, X, C)`` in source units to ``(1, C, Y, X)`` float32 in [0, 1]."""
+        import torch
+
+        unit = (np.asarray(image, np.float64) - self.offset) / self.scale
+        return torch.from_numpy(np.moveaxis(unit, -1, 0)[None].astype(np.float32))
+
+    def to_array(self, tensor: Tensor) -> NDArray[np.float32]:
+        """``(1, C, Y, X)`` in [0, 1] to ``(Y, X, C)`` float32 in source units."""
+        unit = tensor.detach().cpu().numpy()[0].astype(np.float64)
+        return np.moveaxis(unit * self.scale + self.offset, 0, -1).astype(np.float32)
+
+    def to_deviation(self, tensor: Tensor) -> NDArray[np.float32]:
+        """Like `to_array`, for differences and standard deviations: without the offset."""
+        return Intensities(0.0, self.scale).to_array(tensor)
+
+
+def as_array(image: Any) -> NDArray[Any]:
+    """Check that something is a non-empty array of real numbers, and return it as NumPy array.
+
+    Raises
+    ------
+    ValueError
+        If it is not; the message says what came.
+    """
+    array = np.asarray(image)
+    if array.dtype.kind not in "iuf":
+        what = type(image).__name__ if array.dtype.kind == "O" else array.dtype
+        raise ValueError(f"image: expected an array of integers or real numbers, got {what}")
+    if array.size == 0:
+        raise ValueError(f"image: expected at least one pixel, got shape {array.shape}")
+    return array
+
+
+def check_plane(plane: NDArray[Any], settings: Settings, name: str = "image") -> None:
+    """Check that a ``(Y, X, C)`` plane can be deconvolved with these settings.
+
+    Raises
+    ------
+    ValueError
+        If an intensity is not finite, a channel is constant, or the plane is too small.
+    """
+    if not np.isfinite(plane).all():
+        bad = int(np.size(plane) - np.isfinite(plane).sum())
+        raise ValueError(f"{name}: expected finite intensities, got {bad} that are NaN or infinite")
+    for channel in range(plane.shape[-1]):
+        low, high = plane[..., channel].min(), plane[..., channel].max()
+        if low == high:
+            raise ValueError(f"{name}: expected varying intensities, got {low} in every pixel")
+    for size, window, side in zip(plane.shape, settings.psf_shape, ("height", "width"), strict=False):
+        smallest = max(window, SMALLEST_CANVAS - window + 1)
+        if size < smallest:
+            raise ValueError(
+                f"{name}: expected a {side} of at least {smallest} pixels for a psf_shape of "
+                f"{settings.psf_shape}, got {size}"
+            )

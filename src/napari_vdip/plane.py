@@ -1,0 +1,133 @@
+"""One plane from source intensities to source intensities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import shift
+
+from napari_vdip.estimate import Estimate
+from napari_vdip.images import Intensities
+from napari_vdip.kernels import centred
+from napari_vdip.operators import blur, crop, size_of
+from napari_vdip.posterior import (
+    BATCH,
+    flat_precision,
+    gradient_variances,
+    sparse_precision,
+    standard_deviation,
+)
+from napari_vdip.refinement import SMALLEST_NOISE, refine
+from napari_vdip.search import search
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from napari_vdip.settings import Settings
+
+Array = NDArray[np.float32]
+WEIGHT_ROUNDS = 2
+"""Rounds that make the weights of the sparse prior consistent with the posterior's variance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Result of one plane, in the source's intensity units.
+
+    Attributes
+    ----------
+    latent : array
+        ``(Y, X, C)`` float32, overlays the source.
+    psf : array
+        ``(kh, kw)`` float32 convolution kernel, centred, sums to one.
+    reblurred : array
+        ``(Y, X, C)`` float32: the latent canvas convolved with the point spread function.
+    noise : float
+        Standard deviation of the residual.
+    std : array or None
+        ``(Y, X, C)`` float32; ``None`` if the method is not variational, or in a preview.
+    """
+
+    latent: Array
+    psf: Array
+    reblurred: Array
+    noise: float
+    std: Array | None = None
+
+
+class Plane:
+    """A blurred plane on a device, ready to be deconvolved.
+
+    Parameters
+    ----------
+    image : array
+        ``(Y, X, C)`` of real numbers, checked by `images.check_plane`.
+    settings : Settings
+        Everything else.
+    device : torch.device
+        Where to compute.
+    """
+
+    def __init__(self, image: NDArray[Any], settings: Settings, device: torch.device):
+        self.settings = settings
+        self.intensities = Intensities.of(image, settings.headroom)
+        self.image = self.intensities.to_tensor(image).to(device)
+        self.rng = torch.Generator(device).manual_seed(settings.seed)
+
+    def estimates(self) -> Iterator[Estimate]:
+        """Yield the estimate of every step; each is a valid result, the last is the best."""
+        for estimate in search(self.image, self.settings, self.rng):
+            yield estimate
+        if self.settings.rounds:
+            yield from refine(self.image, estimate, self.settings.rounds, self.rng)
+
+    def preview(self, estimate: Estimate) -> Restored:
+        """Convert an estimate to arrays, without the std map."""
+        return self._restored(estimate, None)
+
+    @torch.no_grad()
+    def result(self, estimate: Estimate) -> Restored:
+        """Convert an estimate to arrays, with the std map if the method is variational."""
+        return self._restored(estimate, self._std(estimate) if self.settings.variational else None)
+
+    def _std(self, estimate: Estimate) -> Tensor:
+        """Marginal standard deviation on the canvas, ``(1, C, H, W)``, for the estimate's kernel."""
+        mean, kernel, noise = estimate.posterior.mean, estimate.kernel, self._noise(estimate)
+        precision = flat_precision(mean, kernel, noise)
+        if self.settings.prior == "sparse":
+            precision = sparse_precision(mean, kernel, noise)
+            for _ in range(WEIGHT_ROUNDS):
+                samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), self.rng)
+                precision = sparse_precision(mean, kernel, noise, gradient_variances(samples))
+        return standard_deviation(precision, mean.shape, self.settings.samples, self.rng)
+
+    def _noise(self, estimate: Estimate) -> float:
+        """Root mean square of the residual, in [0, 1] units."""
+        residual = blur(estimate.posterior.mean, estimate.kernel) - self.image
+        return max(float(residual.square().mean().sqrt()), SMALLEST_NOISE)
+
+    def _restored(self, estimate: Estimate, std: Tensor | None) -> Restored:
+        mean, kernel = estimate.posterior.mean, estimate.kernel
+        # The point spread function is the correlation kernel turned by 180 degrees.
+        psf, moved_by = centred(kernel[0, 0].flip((0, 1)).cpu().numpy())
+        window = size_of(kernel)
+
+        def overlay(canvas: Tensor, order: int) -> Tensor:
+            """Move a canvas against the point spread function, and cut it to the image."""
+            by = (0, 0, -moved_by[0], -moved_by[1])
+            moved = shift(canvas.cpu().numpy(), by, order=order, mode="nearest")
+            return crop(torch.from_numpy(moved), window)
+
+        return Restored(
+            latent=self.intensities.to_array(overlay(mean, order=3)),
+            psf=psf.astype(np.float32),
+            reblurred=self.intensities.to_array(blur(mean, kernel)),
+            noise=self._noise(estimate) * self.intensities.scale,
+            std=None if std is None else self.intensities.to_deviation(overlay(std, order=1)),
+        )

@@ -1,0 +1,173 @@
+"""The posterior of the latent image beyond independent pixels.
+
+For a fixed kernel, noise level and prior weights the bound is quadratic in the latent image, so its
+maximum over all normal distributions has the precision
+
+    P = A'A / noise**2 + (Dv' xi_v Dv + Dh' xi_h Dh) / 2 + R
+
+where ``A`` is the blur, ``Dv`` and ``Dh`` are the differences, ``xi = 1 / E[difference**2]`` (Huo et al.,
+Eqs. 12 and 13) and ``R`` is the precision of a uniform distribution on [0, 1]. Its mean solves a linear
+system, and its samples solve the same one with a random right-hand side (Papandreou and Yuille, NIPS
+2010). Their standard deviation is the marginal one: it knows that a blur mixes neighbouring pixels,
+which one over the diagonal of ``P`` does not. It takes the kernel as known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from napari_vdip.generators import Posterior
+from napari_vdip.objective import gradient_moments
+from napari_vdip.operators import (
+    Size,
+    blur,
+    blur_adjoint,
+    fast,
+    gradient,
+    gradient_adjoint,
+    size_of,
+)
+
+RANGE_PRECISION = 12.0
+"""Precision of the uniform distribution on [0, 1], the range of the latent image, and its mean."""
+RANGE_MEAN = 0.5
+GRADIENT_FLOOR = 1e-5
+"""Added to the second moments: flat areas would drive them, and with them the std map, to zero."""
+SOLVER_STEPS = 15
+BATCH = 4
+"""Samples drawn at a time."""
+TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The precision matrix ``P``, an operator on canvases ``(n, C, H, W)``.
+
+    Attributes
+    ----------
+    kernel : Tensor
+        ``(1, 1, kh, kw)``.
+    noise : float
+        Standard deviation of the noise, in the image's [0, 1] units.
+    weights : tuple of Tensor
+        ``xi / 2`` of the vertical ``(1, C, H - 1, W)`` and the horizontal ``(1, C, H, W - 1)`` gradient.
+    """
+
+    kernel: Tensor
+    noise: float
+    weights: tuple[Tensor, Tensor]
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        data = blur_adjoint(blur(x, self.kernel), self.kernel) / self.noise**2
+        down, right = gradient(x)
+        prior = gradient_adjoint(self.weights[0] * down, self.weights[1] * right)
+        return data + prior + RANGE_PRECISION * x
+
+    def solve(self, right_side: Tensor, start: Tensor, steps: int = SOLVER_STEPS) -> Tensor:
+        """Solve ``P x = right_side`` by preconditioned conjugate gradients, each channel by itself."""
+        size = fast(size_of(start))
+        inverse = 1 / self._average_spectrum(size)
+
+        def precondition(r: Tensor) -> Tensor:
+            whole = torch.fft.irfft2(torch.fft.rfft2(r, s=size) * inverse, s=size)
+            return whole[..., : r.shape[-2], : r.shape[-1]]
+
+        x = start
+        residual = right_side - self @ x
+        direction = ahead = precondition(residual)
+        slope = _inner(residual, ahead)
+        for _ in range(steps):
+            product = self @ direction
+            length = slope / _inner(direction, product).clamp_min(TINY)
+            x = x + length * direction
+            residual = residual - length * product
+            ahead = precondition(residual)
+            slope, before = _inner(residual, ahead), slope
+            direction = ahead + slope / before.clamp_min(TINY) * direction
+        return x
+
+    def mean(self, image: Tensor, start: Tensor) -> Tensor:
+        """Mean of the posterior, ``(1, C, H, W)``, of an image ``(1, C, Y, X)``."""
+        evidence = blur_adjoint(image, self.kernel) / self.noise**2
+        return self.solve(evidence + RANGE_PRECISION * RANGE_MEAN, start)
+
+    def sample(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
+        """Draw deviations from the mean of a shape ``(n, C, H, W)``, with the covariance ``1 / P``."""
+
+        def normal(height: int, width: int) -> Tensor:
+            return torch.randn((*shape[:2], height, width), generator=rng, device=rng.device)
+
+        height, width = shape[-2:]
+        rows, columns = (n - k + 1 for n, k in zip(shape[-2:], size_of(self.kernel), strict=True))
+        data = blur_adjoint(normal(rows, columns), self.kernel) / self.noise
+        prior = gradient_adjoint(
+            self.weights[0].sqrt() * normal(height - 1, width),
+            self.weights[1].sqrt() * normal(height, width - 1),
+        )
+        right_side = data + prior + RANGE_PRECISION**0.5 * normal(height, width)
+        return self.solve(right_side, torch.zeros_like(right_side))
+
+    def _average_spectrum(self, size: Size) -> Tensor:
+        """Spectrum of the nearest shift-invariant operator, real and positive."""
+        device = self.kernel.device
+        angles = (
+            torch.fft.fftfreq(size[0], device=device)[:, None],
+            torch.fft.rfftfreq(size[1], device=device)[None, :],
+        )
+        spectrum = torch.fft.rfft2(self.kernel, s=size).abs().square() / self.noise**2
+        for weight, angle in zip(self.weights, angles, strict=True):
+            typical = weight.log().mean().exp()
+            spectrum = spectrum + typical * 4 * torch.sin(torch.pi * angle).square()
+        return spectrum + RANGE_PRECISION
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum((-2, -1), keepdim=True)
+
+
+def sparse_precision(
+    mean: Tensor, kernel: Tensor, noise: float, variances: tuple[Tensor, Tensor] | None = None
+) -> Precision:
+    """Precision under the sparse gradient prior, whose weights are tight at the given moments.
+
+    Parameters
+    ----------
+    mean : Tensor
+        ``(1, C, H, W)``.
+    kernel : Tensor
+        ``(1, 1, kh, kw)``.
+    noise : float
+        Standard deviation of the noise.
+    variances : tuple of Tensor, optional
+        Posterior variances of the vertical and the horizontal gradient; zero if not given.
+    """
+    down, right = gradient_moments(Posterior(mean))
+    if variances is not None:
+        down, right = down + variances[0], right + variances[1]
+    return Precision(kernel, noise, (0.5 / (down + GRADIENT_FLOOR), 0.5 / (right + GRADIENT_FLOOR)))
+
+
+def flat_precision(mean: Tensor, kernel: Tensor, noise: float) -> Precision:
+    """Precision under the range of the latent image alone."""
+    down, right = gradient(mean)
+    return Precision(kernel, noise, (torch.zeros_like(down), torch.zeros_like(right)))
+
+
+def gradient_variances(samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance of the vertical and the horizontal gradient, from deviations ``(n, C, H, W)``."""
+    down, right = (part.square().mean(0, keepdim=True) for part in gradient(samples))
+    return down, right
+
+
+def standard_deviation(
+    precision: Precision, shape: torch.Size, count: int, rng: torch.Generator
+) -> Tensor:
+    """Marginal standard deviation of each pixel of a ``(1, C, H, W)`` canvas, from `count` samples."""
+    total = torch.zeros(shape, device=precision.kernel.device)
+    for first in range(0, count, BATCH):
+        batch = torch.Size((min(BATCH, count - first), *shape[1:]))
+        total += precision.sample(batch, rng).square().sum(0, keepdim=True)
+    return (total / count).sqrt()

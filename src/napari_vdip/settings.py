@@ -1,0 +1,278 @@
+"""Everything that decides a run besides the image. Imports no torch, so that a GUI opens at once."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Integral, Real
+from typing import Any, Literal, get_args
+
+Prior = Literal["none", "sparse", "extreme"]
+Channels = Literal["separate", "joint"]
+PsfGenerator = Literal["network", "free"]
+
+SMALLEST_CANVAS = 33
+"""Side in pixels under which the five scales of the image generator have nothing left to pad."""
+
+METHODS = {
+    "VDIP-Sparse": {"prior": "sparse", "variational": True},
+    "VDIP-Extreme": {"prior": "extreme", "variational": True},
+    "VDIP-Std": {"prior": "none", "variational": True},
+    "DIP-Sparse": {"prior": "sparse", "variational": False},
+    "DIP-Extreme": {"prior": "extreme", "variational": False},
+    "DIP": {"prior": "none", "variational": False},
+}
+"""The six methods of Huo et al., TPAMI 2023, tables I and II, as settings."""
+
+
+def _option(default: Any, help: str, *, advanced: bool = True, **limits: Any) -> Any:
+    """Describe a field once: its default, what larger values do, and its limits (min, max, step)."""
+    return field(default=default, metadata={"help": help, "advanced": advanced, **limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of a blind deconvolution, validated at construction.
+
+    ``Settings()`` is what is best for users; ``Settings.paper()`` is the published schedule. Every
+    field carries its meaning in ``metadata["help"]``, from which the widget's tooltips and the
+    command line's help are made.
+
+    Raises
+    ------
+    ValueError
+        If a value is outside its limits; the message names the field, the limits and the value.
+
+    Examples
+    --------
+    >>> Settings(psf_shape=15).psf_shape
+    (15, 15)
+    >>> Settings.paper(prior="extreme").steps
+    5000
+    """
+
+    psf_shape: tuple[int, int] = _option(
+        (31, 31),
+        "Window of the point spread function in pixels (height, width), both odd. Larger windows "
+        "hold a wider blur, but leave more to estimate; a little too large is better than too small.",
+        advanced=False,
+        min=3,
+    )
+    prior: Prior = _option(
+        "sparse",
+        "Prior of the latent image: sparse gradients, extreme (dark and bright) channels, or none.",
+        advanced=False,
+    )
+    variational: bool = _option(
+        True,
+        "Estimate a distribution for every pixel (VDIP), hence a std map, instead of a point (DIP).",
+        advanced=False,
+    )
+    channels: Channels = _option(
+        "separate",
+        "separate: every channel has its own point spread function, as in fluorescence. "
+        "joint: all channels share one, as in a colour photograph.",
+        advanced=False,
+    )
+    seed: int = _option(
+        0, "Seed of all randomness; the same seed gives the same result on a CPU.", min=0, max=2**31 - 1
+    )
+    steps: int = _option(
+        200,
+        "Steps in which the two networks are fitted to the image. More steps take longer and fit "
+        "finer detail.",
+        min=1,
+        max=100_000,
+        step=50,
+    )
+    prefit_steps: int = _option(
+        0,
+        "Steps before that in which the networks learn to reproduce the blurred image.",
+        min=0,
+        max=10_000,
+        step=50,
+    )
+    bound_until: float = _option(
+        1.0,
+        "Part of the steps, from the first, in which the variational bound is maximised.",
+        min=0.0,
+        max=1.0,
+        step=0.1,
+    )
+    similarity_from: float = _option(
+        0.0,
+        "Part of the steps after which structural similarity is maximised, to the last. Larger values "
+        "leave more to the bound alone.",
+        min=0.0,
+        max=1.0,
+        step=0.1,
+    )
+    bound_weight: float = _option(
+        10.0,
+        "Weight of the bound where structural similarity is maximised with it. Larger values give the "
+        "prior more say.",
+        min=0.0,
+        max=1e6,
+        step=1.0,
+    )
+    refinements: int = _option(
+        24,
+        "Rounds in which the bound is then maximised over the pixels themselves (VDIP-Sparse only). "
+        "More sharpen the image and the point spread function; 0 keeps the networks' result.",
+        min=0,
+        max=1000,
+    )
+    samples: int = _option(
+        16,
+        "Posterior samples behind the std map. More make it smoother and take longer.",
+        min=2,
+        max=1024,
+    )
+    prior_weight: float = _option(
+        0.01,
+        "Weight of the prior and the entropy against the data, 1 is the published one. Larger values "
+        "give smoother images.",
+        min=0.0,
+        max=1000.0,
+        step=0.01,
+    )
+    psf_prior_weight: float = _option(
+        0.0,
+        "Weight of the Gaussian prior of the point spread function, 10 is the published one. Larger "
+        "values spread it out.",
+        min=0.0,
+        max=1000.0,
+        step=1.0,
+    )
+    image_rate: float = _option(
+        1e-2, "Learning rate of the image generator. Larger is faster, then unstable.", min=1e-6, max=1.0
+    )
+    psf_rate: float = _option(
+        1e-1,
+        "Learning rate of the point spread function. Larger is faster, then unstable.",
+        min=1e-6,
+        max=10.0,
+    )
+    psf_generator: PsfGenerator = _option(
+        "free",
+        "free: one logit per pixel of the point spread function. network: two dense layers, as "
+        "published, which need a hundred times smaller learning rate.",
+    )
+    widths: tuple[int, ...] = _option(
+        (16, 32, 64, 64, 64),
+        "Features of the image generator at each scale, the finest first. More are slower and fit "
+        "finer detail. The published network has 128 at all five.",
+        min=4,
+    )
+    mixed_precision: bool = _option(
+        True, "Run the networks in bfloat16 on CUDA, twice as fast; the objective stays in float32."
+    )
+    headroom: float | None = _option(
+        0.1,
+        "Part of the generator's intensity range kept free on both sides, since a latent image is "
+        "darker and brighter than its blurred version. None: the range of the data type, as published.",
+        min=0.0,
+        max=0.4,
+    )
+
+    def __post_init__(self) -> None:
+        shape = self.psf_shape
+        if isinstance(shape, Integral):
+            shape = (int(shape), int(shape))
+        object.__setattr__(self, "psf_shape", _integers("psf_shape", shape, 3))
+        object.__setattr__(self, "widths", _integers("widths", self.widths, 4))
+        if len(self.psf_shape) != 2 or not all(size % 2 for size in self.psf_shape):
+            raise ValueError(f"psf_shape: expected one or two odd numbers, got {self.psf_shape}")
+        if len(self.widths) != 5:
+            raise ValueError(f"widths: expected five numbers, got {self.widths}")
+        for name, choices in (
+            ("prior", get_args(Prior)),
+            ("channels", get_args(Channels)),
+            ("psf_generator", get_args(PsfGenerator)),
+            ("variational", (True, False)),
+            ("mixed_precision", (True, False)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
+        for item in fields(self):
+            value, limits = getattr(self, item.name), item.metadata
+            if "max" in limits and value is not None:
+                whole = isinstance(item.default, int)
+                if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+                    raise ValueError(
+                        f"{item.name}: expected {'an integer' if whole else 'a number'}, got {value!r}"
+                    )
+                if not limits["min"] <= value <= limits["max"]:
+                    raise ValueError(
+                        f"{item.name}: expected {limits['min']} to {limits['max']}, got {value}"
+                    )
+        if self.bound_until < self.similarity_from:
+            raise ValueError(
+                f"similarity_from: expected at most bound_until = {self.bound_until}, so that every step "
+                f"has an objective, got {self.similarity_from}"
+            )
+
+    @classmethod
+    def paper(cls, **changes: Any) -> Settings:
+        """Settings of the published method (Huo et al., TPAMI 2023), with some fields changed."""
+        return cls(**{**PAPER, **changes})
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Settings:
+        """Settings of a named preset, ``default`` or ``paper``, with some fields changed."""
+        if name not in PRESETS:
+            raise ValueError(f"preset: expected one of {tuple(PRESETS)}, got {name!r}")
+        return cls(**{**PRESETS[name], **changes})
+
+    def replace(self, **changes: Any) -> Settings:
+        """Return a copy with some fields changed."""
+        unknown = set(changes) - {item.name for item in fields(self)}
+        if unknown:
+            names = tuple(item.name for item in fields(self))
+            raise ValueError(f"{min(unknown)}: expected a field of Settings, one of {names}")
+        return replace(self, **changes)
+
+    def asdict(self) -> dict[str, Any]:
+        """Return plain data that runs the same again: ``Settings(**settings.asdict())``."""
+        return asdict(self)
+
+    @property
+    def method(self) -> str:
+        """Name of the method in the paper."""
+        switches = {"prior": self.prior, "variational": self.variational}
+        return next(name for name, those in METHODS.items() if those == switches)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of refinement of this method: its closed form is that of the sparse gradient prior."""
+        return self.refinements if self.method == "VDIP-Sparse" else 0
+
+
+def _integers(name: str, values: Any, smallest: int) -> tuple[int, ...]:
+    """Check that values are integers of at least the smallest, and return them as a tuple."""
+    try:
+        items = tuple(values)
+    except TypeError:
+        raise ValueError(f"{name}: expected integers, got {values!r}") from None
+    if not all(isinstance(item, Integral) and item >= smallest for item in items):
+        raise ValueError(f"{name}: expected integers of at least {smallest}, got {values!r}")
+    return tuple(int(item) for item in items)
+
+
+PAPER: dict[str, Any] = {
+    "steps": 5000,
+    "prefit_steps": 500,
+    "bound_until": 0.4,
+    "similarity_from": 0.4,
+    "bound_weight": 1.0,
+    "refinements": 0,
+    "prior_weight": 1.0,
+    "psf_prior_weight": 10.0,
+    "psf_rate": 1e-4,
+    "psf_generator": "network",
+    "widths": (128, 128, 128, 128, 128),
+    "mixed_precision": False,
+    "headroom": None,
+}
+"""The published schedule, where it differs from the default."""
+
+PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
