@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import lazy_loader
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Deconvolution", "Progress", "Settings", "deconvolve", "run"]
+if TYPE_CHECKING:
+    from napari_vdip._layers import add_to_viewer, layer_data
+    from napari_vdip.deconvolution import Deconvolution, Progress, deconvolve, run
+    from napari_vdip.settings import Settings
 
-__getattr__, __dir__, _ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "deconvolution": ["Deconvolution", "Progress", "deconvolve", "run"],
-        "settings": ["Settings"],
-    },
-)
+__all__ = ["Deconvolution", "Progress", "Settings", "add_to_viewer", "deconvolve", "layer_data", "run"]
+
+_HOMES = {"Settings": "settings", "add_to_viewer": "_layers", "layer_data": "_layers"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: opening the plugin must not wait for PyTorch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'deconvolution')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,216 @@
+"""Layers in and out: what of an image layer is deconvolved, and how the result looks as layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from napari.layers import Layer
+from napari.utils.transforms import Affine
+from numpy.typing import NDArray
+
+from napari_vdip.stack import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari import Viewer
+    from napari.layers import Image
+
+Array = NDArray[np.float32]
+LayerDataTuple = tuple[Any, dict[str, Any], str]
+
+KEY = "napari-vdip"
+"""Where a result layer's metadata says how it was made."""
+MOST_CHANNELS = 4
+"""A longer axis is taken for time or depth."""
+STACKED = "PQRUVWTZ"
+"""Names of stacked axes, as many as there are, from the right."""
+CARRIED = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+"""What puts every result layer into the source's world."""
+
+
+class Result(Protocol):
+    """What becomes layers: a `Deconvolution`, or what is known of it while it runs."""
+
+    @property
+    def latent(self) -> Array: ...
+    @property
+    def psf(self) -> Array: ...
+    @property
+    def std(self) -> Array | None: ...
+    @property
+    def axes(self) -> str: ...
+    @property
+    def metadata(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What of a layer is deconvolved.
+
+    Attributes
+    ----------
+    data : array-like
+        Full resolution, without an alpha channel; lazy if the layer's data is.
+    axes : str
+        One letter for each axis of the data.
+    at : tuple of int
+        Index of its first pixel in the layer, for each dimension of the layer.
+    """
+
+    data: Any
+    axes: str
+    at: tuple[int, ...]
+
+
+def guess_axes(shape: Sequence[int], *, rgb: bool = False, labels: Sequence[str] = ()) -> str:
+    """Guess one letter for each axis of an array.
+
+    Labels that begin with different letters, Y and X among them, are believed. Otherwise the last two
+    axes are Y and X, the last of the others with at most four entries is C, and the rest end in Z or TZ.
+    A short last axis with two long ones before it is C, too.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the array.
+    rgb : bool
+        Whether the last axis holds the colours; it has no label then.
+    labels : sequence of str
+        Names of the axes, such as ``("time", "y", "x")``.
+    """
+    if rgb:
+        return guess_axes(shape[:-1], labels=labels).replace("C", "S") + "C"
+    letters = "".join(label[:1].upper() for label in labels)
+    if letters.isalpha() and len(set(letters)) == len(letters) == len(shape) and {"Y", "X"} <= set(letters):
+        return letters
+    *stacked, height, width = shape
+    if stacked and width <= MOST_CHANNELS < min(stacked[-1], height):
+        return guess_axes(shape[:-1]).replace("C", "S") + "C"
+    short = [axis for axis, size in enumerate(stacked) if size <= MOST_CHANNELS]
+    names = list(STACKED[len(STACKED) - len(stacked) + bool(short) :])
+    if short:
+        names.insert(short[-1], "C")
+    return "".join(names) + "YX"
+
+
+def layer_axes(layer: Image) -> str:
+    """Guess the axes of an image layer's data."""
+    return guess_axes(_full(layer).shape, rgb=layer.rgb, labels=layer.axis_labels)
+
+
+def read_layer(layer: Image, axes: str, point: Sequence[float] | None = None) -> Picture:
+    """Take what is to be deconvolved from an image layer, without loading it.
+
+    Parameters
+    ----------
+    layer : Image
+        The source; of a multiscale layer the full resolution is taken.
+    axes : str
+        One letter for each axis of its data.
+    point : sequence of float, optional
+        A point in the viewer's world, such as ``viewer.dims.point``, to take only the plane through it,
+        with all its channels. The stacked axes are kept, with one entry each.
+
+    Raises
+    ------
+    ValueError
+        If the axes do not fit the data.
+    """
+    data = _full(layer)
+    if layer.rgb:
+        data = data[..., :3]
+    axes = plan(data.shape, axes, "separate").axes
+    at = [0] * layer.ndim
+    if point is not None:
+        here = layer.world_to_data(point)
+        for axis, (letter, size) in enumerate(zip(axes[: layer.ndim], data.shape, strict=False)):
+            if letter not in "CYX":
+                at[axis] = int(np.clip(round(here[axis]), 0, size - 1))
+                data = data[(slice(None),) * axis + (slice(at[axis], at[axis] + 1),)]
+    return Picture(data, axes, tuple(at))
+
+
+def layer_data(result: Result, source: Image, *, at: Sequence[int] = ()) -> list[LayerDataTuple]:
+    """Turn a result into layers: the latent image, the point spread function and, if any, the std map.
+
+    All lie in the source's world, with its transforms, units and axis labels: latent and std over the
+    source, the point spread function at its right, with the same pixel size. Their metadata is the
+    source's, and says under ``"napari-vdip"`` how they were made.
+
+    Values are in the source's intensity units, but for colours, which napari shows from 0 to 1: those
+    are divided by ``metadata["napari-vdip"]["white"]`` and clipped. The std map of a colour image is the
+    root mean square over its colours.
+
+    Parameters
+    ----------
+    result : Deconvolution
+        Result of `napari_vdip.deconvolve` of the source's data, or of a part of it.
+    source : Image
+        The layer that was deconvolved.
+    at : sequence of int
+        Index of the result's first pixel in the source; the origin if not given.
+
+    Returns
+    -------
+    list of tuple
+        napari's layer data tuples, in the order of `Result`.
+    """
+    state = source.as_layer_data_tuple()[1]
+    carried = {name: state[name] for name in CARRIED}
+    to_physical = Affine(**{name: state[name] for name in ("scale", "translate", "rotate", "shear")})
+    start = np.array(at or (0,) * source.ndim)
+    beside, x = start.copy(), result.axes.index("X")
+    beside[x] += result.latent.shape[x] + max(2, result.latent.shape[x] // 32)
+
+    def layer(
+        quantity: str, data: Array, at: NDArray[Any], white: float = 1.0, **look: Any
+    ) -> LayerDataTuple:
+        made = {**result.metadata, "source": source.name, "quantity": quantity}
+        if data.ndim > source.ndim:
+            data = np.nan_to_num(data / np.float32(white)).clip(0, 1)
+            made, look = {**made, "white": white}, {"rgb": True}
+        where = {**carried, "translate": to_physical(at)}
+        name, metadata = f"{source.name} {quantity}", {**source.metadata, KEY: made}
+        return data, {**where, **look, "name": name, "metadata": metadata}, "image"
+
+    same_look = {name: state[name] for name in ("colormap", "contrast_limits", "gamma")}
+    psf = _with_channels(result, source.ndim)
+    peak = float(np.nanmax(psf))
+    psf_look = {"colormap": "viridis", "contrast_limits": (0, peak)}
+    layers = [
+        layer("latent", result.latent, start, _white(source.dtype), **same_look),
+        layer("PSF", psf, beside, peak, **psf_look),
+    ]
+    if result.std is not None:
+        std = result.std
+        if source.rgb:
+            std = np.sqrt(np.square(std).mean(-1))
+        limits = (0, max(float(np.nanmax(std)), np.finfo(np.float32).tiny))
+        layers.append(layer("std", std, start, colormap="magma", contrast_limits=limits, visible=False))
+    return layers
+
+
+def add_to_viewer(viewer: Viewer, source: Image, result: Result, *, at: Sequence[int] = ()) -> list[Layer]:
+    """Add a result to a viewer, as the layers of `layer_data`, and return them."""
+    return [viewer.add_layer(Layer.create(*those)) for those in layer_data(result, source, at=at)]
+
+
+def _full(layer: Image) -> Any:
+    """Return a layer's data at full resolution."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
+def _white(dtype: Any) -> float:
+    """Return the intensity that napari shows as full colour."""
+    return float(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1.0
+
+
+def _with_channels(result: Result, ndim: int) -> Array:
+    """Return the point spread functions with the layer's channel axis, where the channels share one."""
+    channel = result.axes.find("C")
+    if result.psf.ndim < result.latent.ndim and channel < ndim:
+        return np.repeat(np.expand_dims(result.psf, channel), result.latent.shape[channel], channel)
+    return result.psf

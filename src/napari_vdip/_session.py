@@ -1,0 +1,138 @@
+"""One run in napari: its worker, its layers, and its bar in the activity dock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.qt.threading import create_worker
+from napari.utils.notifications import show_error, show_warning
+from napari.utils.progress import cancelable_progress
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined, unused-ignore]
+
+from napari_vdip._results import Preview
+from napari_vdip._worker import Orders, deconvolving, duration, release_memory
+from napari_vdip.stack import plan
+
+if TYPE_CHECKING:
+    from napari_vdip._layers import Picture
+    from napari_vdip._results import ResultLayers
+    from napari_vdip._worker import Report
+    from napari_vdip.deconvolution import Deconvolution
+    from napari_vdip.settings import Settings
+
+
+class ActivityBar(cancelable_progress):  # type: ignore[misc, unused-ignore]
+    """A bar in napari's activity dock whose Cancel acts at once, not at a next iteration."""
+
+    def cancel(self) -> None:
+        """Stop the run."""
+        super().cancel()
+        if self.cancel_callback:
+            self.cancel_callback()
+
+
+class Session(QObject):
+    """A run from its start to its end, started at construction.
+
+    Signals
+    -------
+    told : str, int, int
+        News for people, steps made and steps in all, which are 0 while unknown.
+    finished
+        The worker has ended, for whatever reason.
+
+    Parameters
+    ----------
+    picture : Picture
+        What to deconvolve.
+    settings : Settings
+        How.
+    device : str
+        Where, see `napari_vdip.run`.
+    layers : ResultLayers
+        Where to show what comes out.
+    parent : QObject
+        Ends the run when it is destroyed.
+    """
+
+    told = Signal(str, int, int)
+    finished = Signal()
+
+    def __init__(
+        self, picture: Picture, settings: Settings, device: str, layers: ResultLayers, parent: QObject
+    ):
+        super().__init__(parent)
+        self._layers = layers
+        self._preview = Preview.of(plan(picture.data.shape, picture.axes, settings.channels), settings)
+        self._orders = Orders()
+        self._bar = ActivityBar(total=0, desc="VDIP", cancel_callback=self.stop)
+        run = picture.data, settings, picture.axes, device, self._orders
+        self._worker = create_worker(deconvolving, *run, _ignore_errors=True)
+        self._worker.yielded.connect(self._on_report)
+        self._worker.returned.connect(self._on_result)
+        self._worker.errored.connect(self._on_error)
+        self._worker.warned.connect(self._on_warning)
+        self._worker.finished.connect(self._on_finished)
+        self.destroyed.connect(self._worker.quit)
+        self._worker.start()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the run pauses, or will after this step."""
+        return not self._orders.going.is_set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run is to stop."""
+        return self._orders.stop.is_set()
+
+    def pause(self) -> None:
+        """Pause after this step."""
+        self._orders.going.clear()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._orders.going.set()
+
+    def stop(self) -> None:
+        """Stop after this step, also from a pause, and keep the result."""
+        self._orders.stop.set()
+        self._orders.going.set()
+        self.told.emit("stopping: finishing the last estimate", 0, 0)
+
+    def quit(self) -> None:
+        """Stop soon, without a result."""
+        self._worker.quit()
+
+    def _on_report(self, report: Report | None) -> None:
+        if report is None:
+            return
+        self._preview.put(report)
+        self._layers.show(self._preview)
+        if not (self.paused or self.stopping):
+            self.told.emit(report.text, report.done, report.total)
+        self._orders.heard.set()
+        # Last, since the activity dock lets other events in, the end of the run among them.
+        self._bar.total = report.total
+        self._bar.update(report.done - self._bar.n)
+
+    def _on_result(self, result: Deconvolution) -> None:
+        self._layers.show(result, final=True)
+        self.told.emit(f"{result.stopped} after {duration(result.seconds)} on {result.device}", 1, 1)
+
+    # napari's workers are meant to notify of errors and warnings themselves, but with PyQt6 they do not.
+
+    def _on_error(self, error: Exception) -> None:
+        show_error(str(error))
+        self.told.emit(str(error), 0, 1)
+
+    def _on_warning(self, warning: tuple[Any, ...]) -> None:
+        message, category = warning[:2]
+        if issubclass(category, RuntimeWarning):
+            show_warning(str(message))
+
+    def _on_finished(self) -> None:
+        self._bar.close()
+        release_memory()
+        self.finished.emit()
+        self.deleteLater()

@@ -1,0 +1,115 @@
+"""A form generated from the fields of `Settings`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from magicgui.widgets import (
+    CheckBox,
+    ComboBox,
+    FloatSpinBox,
+    LiteralEvalLineEdit,
+    SpinBox,
+    TupleEdit,
+)
+
+from napari_vdip.settings import METHODS, PRESETS, Settings
+
+if TYPE_CHECKING:
+    from dataclasses import Field
+
+SWITCHES = set().union(*METHODS.values())
+"""Fields that the choice of a method stands for."""
+LARGEST = 9999
+"""Largest whole number where a field has no limit."""
+
+
+class SettingsForm:
+    """Widgets for all fields of `Settings`, with a choice of method and preset.
+
+    Attributes
+    ----------
+    method, preset : ComboBox
+        The method stands for `SWITCHES`; a preset fills the advanced fields.
+    basic, advanced : dict
+        The widgets of the other fields by name.
+    """
+
+    def __init__(self) -> None:
+        hints, defaults = get_type_hints(Settings), Settings()
+        about = {item.name: item.metadata for item in fields(Settings)}
+        widgets = {
+            item.name: field_widget(item, hints[item.name])
+            for item in fields(Settings)
+            if item.name not in SWITCHES
+        }
+        self.basic = {name: widgets[name] for name in widgets if not about[name]["advanced"]}
+        self.advanced = {name: widgets[name] for name in widgets if about[name]["advanced"]}
+        self.method = ComboBox(
+            label="method",
+            choices=tuple(METHODS),
+            value=defaults.method,
+            tooltip=" ".join(about[name]["help"] for name in sorted(SWITCHES)),
+        )
+        self.preset = ComboBox(
+            label="preset",
+            choices=tuple(PRESETS),
+            tooltip="Fill in the advanced settings: default is the best for most images, paper the "
+            "published schedule, which takes many times longer.",
+        )
+        self.preset.changed.connect(self._fill)
+
+    @property
+    def value(self) -> Settings:
+        """The settings in the form; a `ValueError` says what is wrong with them."""
+        values: dict[str, Any] = dict(METHODS[self.method.value])
+        for name, widget in {**self.basic, **self.advanced}.items():
+            values[name] = read(name, widget)
+        return Settings(**values)
+
+    @value.setter
+    def value(self, settings: Settings) -> None:
+        self.method.value = settings.method
+        for name, widget in {**self.basic, **self.advanced}.items():
+            widget.value = getattr(settings, name)
+
+    def _fill(self, preset: str) -> None:
+        settings = Settings.preset(preset)
+        for name, widget in self.advanced.items():
+            widget.value = getattr(settings, name)
+
+
+def field_widget(item: Field[Any], hint: Any) -> Any:
+    """Make the widget of a field from its type, default and limits.
+
+    Numbers without a step span orders of magnitude, and are typed, like all that has no widget.
+    """
+    limits = {name: item.metadata[name] for name in ("min", "max", "step") if name in item.metadata}
+    common = {
+        "name": item.name,
+        "label": item.name.replace("_", " ").replace("psf", "PSF"),
+        "value": item.default,
+        "tooltip": item.metadata["help"],
+    }
+    if hint is bool:
+        box = CheckBox(**common)
+        box.text = ""
+        return box
+    if get_origin(hint) is Literal:
+        return ComboBox(choices=get_args(hint), **common)
+    if hint is int:
+        return SpinBox(**{"max": LARGEST, **limits}, **common)
+    if hint is float and "step" in limits:
+        return FloatSpinBox(**limits, **common)
+    if get_origin(hint) is tuple and set(get_args(hint)) == {int}:
+        return TupleEdit(options={"max": LARGEST, **limits}, **common)
+    return LiteralEvalLineEdit(**common)
+
+
+def read(name: str, widget: Any) -> Any:
+    """Return the value of a field's widget."""
+    try:
+        return widget.value
+    except (SyntaxError, ValueError):
+        raise ValueError(f"{name}: expected numbers as in Python, got {widget.native.text()!r}") from None

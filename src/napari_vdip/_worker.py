@@ -1,0 +1,158 @@
+"""The run in napari's worker thread: reports a few times a second, obeys at every step."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_vdip.deconvolution import Deconvolution, Progress
+    from napari_vdip.plane import Restored
+    from napari_vdip.settings import Settings
+
+INTERVAL = 0.3
+"""Shortest time between two reports, in seconds."""
+SHARE = 0.04
+"""Largest part of the worker's time that reports may take."""
+
+
+class DeconvolutionError(Exception):
+    """A run that failed while computing.
+
+    Not a `RuntimeError`, as most of PyTorch's errors are: napari's generator workers take those for their
+    own deletion and drop them.
+    """
+
+
+def _ready() -> Event:
+    event = Event()
+    event.set()
+    return event
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the panel wants of the worker.
+
+    Attributes
+    ----------
+    going : Event
+        Cleared to pause.
+    stop : Event
+        Set to stop and keep what there is.
+    heard : Event
+        Set when the panel has shown the last report, so that a slow window is not flooded.
+    """
+
+    going: Event = field(default_factory=_ready)
+    stop: Event = field(default_factory=Event)
+    heard: Event = field(default_factory=_ready)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where a run is, as plain data: nothing in it holds on to the device's memory.
+
+    Attributes
+    ----------
+    done, total : int
+        Steps made and steps in all, over all planes.
+    text : str
+        Stage, step, plane, time to go and objective for people.
+    index : tuple of int
+        Which plane it is, see `stack.Plan`.
+    restored : Restored
+        What the plane looks like by now.
+    """
+
+    done: int
+    total: int
+    text: str
+    index: tuple[int, ...]
+    restored: Restored
+
+
+def deconvolving(
+    image: Any, settings: Settings, axes: str, device: str, orders: Orders
+) -> Generator[Report | None, None, Deconvolution]:
+    """Run `napari_vdip.run`; made for `napari.qt.threading.create_worker`.
+
+    Yields a `Report` at most every `INTERVAL` seconds, and ``None`` while paused, so that the worker can
+    be quit at any time. Every step looks at the orders.
+    """
+    try:
+        return (yield from _reports(image, settings, axes, device, orders))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise DeconvolutionError(f"{type(error).__name__}: {error}") from error
+    # Raised here and not above, this error does not keep the arrays alive that were too much.
+    raise DeconvolutionError(
+        "Out of memory. Deconvolve a smaller image or crop, this plane only, with smaller widths, or on "
+        "the CPU."
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of PyTorch or NumPy says that there is too little memory, on any device."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def release_memory() -> None:
+    """Give the GPU memory back that PyTorch keeps for a next run."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _reports(
+    image: Any, settings: Settings, axes: str, device: str, orders: Orders
+) -> Generator[Report | None, None, Deconvolution]:
+    from napari_vdip.deconvolution import run
+
+    steps = run(image, settings, axes=axes, device=device)
+    stop, paused, due = None, 0.0, 0.0
+    while True:
+        try:
+            progress = steps.send(stop)
+        except StopIteration as end:
+            result: Deconvolution = end.value
+            return result
+        now = time.perf_counter()
+        if now >= due and orders.heard.is_set():
+            orders.heard.clear()
+            yield report(replace(progress, seconds=progress.seconds - paused))
+            due = max(now + INTERVAL, now + (time.perf_counter() - now) / SHARE)
+        if not orders.going.is_set():
+            since = time.perf_counter()
+            while not orders.going.wait(INTERVAL):
+                yield None
+            paused += time.perf_counter() - since
+        stop = orders.stop.is_set()
+
+
+def report(progress: Progress) -> Report:
+    """Say where a run is; takes as long as converting a plane."""
+    estimate = progress.estimate
+    parts = [f"step {estimate.step} of {estimate.steps}, {estimate.stage}"]
+    if progress.planes > 1:
+        parts.append(f"plane {progress.plane} of {progress.planes} ({progress.name})")
+    parts.append(f"{duration(progress.remaining)} left")
+    parts.extend(f"{name} {float(value):.4g}" for name, value in estimate.terms.items())
+    return Report(
+        done=(progress.plane - 1) * estimate.steps + estimate.step,
+        total=progress.planes * estimate.steps,
+        text=" · ".join(parts),
+        index=progress.index,
+        restored=progress.preview(),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Write a time as minutes and seconds."""
+    return "{}:{:02}".format(*divmod(round(seconds), 60))

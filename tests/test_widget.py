@@ -1,0 +1,439 @@
+"""The panel, in a real viewer."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from napari.utils import progress
+from napari.utils.notifications import notification_manager
+from superqt.utils import WorkerBase
+
+import napari_vdip.deconvolution
+from napari_vdip import Settings, deconvolve
+from napari_vdip._layers import KEY
+from napari_vdip._settings_form import SWITCHES, SettingsForm
+from napari_vdip.settings import METHODS, PRESETS
+
+pytestmark = pytest.mark.needs_gl
+
+QUICK = Settings(psf_shape=7, steps=3, refinements=1, samples=2, widths=(4,) * 5)
+ENDLESS = QUICK.replace(steps=100_000)
+RESULTS = ["spots latent", "spots PSF", "spots std"]
+
+
+def spots(*shape):
+    return np.random.default_rng(0).poisson(5, shape or (40, 48)).astype(np.float32)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def panel(viewer, qtbot):
+    """The panel as napari docks it, with quick settings. A run that outlives the test fails it."""
+    _, panel = viewer.window.add_plugin_dock_widget("napari-vdip", "Blind deconvolution")
+    panel.form.value = QUICK
+    panel.device.value = "cpu"
+    yield panel
+    assert not [worker for worker in WorkerBase._worker_set if worker.is_running]
+    qtbot.waitUntil(lambda: not WorkerBase._worker_set)
+
+
+@pytest.fixture
+def go(panel, qtbot):
+    """Press Run, and wait until the run is over."""
+
+    def go():
+        panel.run.native.click()
+        end(panel, qtbot)
+
+    return go
+
+
+@pytest.fixture
+def running(panel, viewer, qtbot):
+    """A run that does not end by itself, after its first report."""
+    source = viewer.add_image(spots(), name="spots")
+    panel.form.value = ENDLESS
+    panel.run.native.click()
+    qtbot.waitUntil(lambda: "spots PSF" in names(viewer), timeout=30_000)
+    yield source
+    if WorkerBase._worker_set:
+        panel.stop.native.click()
+        end(panel, qtbot)
+
+
+def end(panel, qtbot):
+    qtbot.waitUntil(lambda: panel._session is None, timeout=60_000)
+    qtbot.waitUntil(lambda: not WorkerBase._worker_set)
+
+
+def pause(panel, qtbot):
+    """Press Pause, and wait for the sign of life of a worker that pauses."""
+    worker = panel._session._worker
+    with qtbot.waitSignal(worker.yielded, check_params_cb=lambda report: report is None):
+        panel.pause.native.click()
+
+
+def names(viewer):
+    return [layer.name for layer in viewer.layers]
+
+
+def ready(panel):
+    return panel.run.enabled and not panel.pause.enabled and not panel.stop.enabled
+
+
+def failing(error):
+    """Make a stand-in for `run` that fails at its first step."""
+
+    def run(*args, **kwargs):
+        raise error
+        yield
+
+    return run
+
+
+# The form
+
+
+def test_every_field_has_a_widget_with_the_fields_help(qapp):
+    form = SettingsForm()
+    widgets = {**form.basic, **form.advanced}
+    assert widgets.keys() | SWITCHES == {item.name for item in fields(Settings)}
+    for item in fields(Settings):
+        about = widgets.get(item.name, form.method).tooltip
+        assert item.metadata["help"] in about
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_settings_come_out_of_the_form_as_they_went_in(qapp, preset, method):
+    settings = Settings.preset(preset, psf_shape=(9, 13), channels="joint", seed=5, **METHODS[method])
+    form = SettingsForm()
+    form.value = settings
+    assert form.value == settings
+
+
+def test_an_untouched_form_gives_the_default(qapp):
+    assert SettingsForm().value == Settings()
+
+
+def test_a_preset_fills_the_advanced_fields_only(qapp):
+    form = SettingsForm()
+    form.value = Settings(psf_shape=9, prior="none")
+    form.preset.value = "paper"
+    assert form.value == Settings.paper(psf_shape=9, prior="none")
+    form.preset.value = "default"
+    assert form.value == Settings(psf_shape=9, prior="none")
+
+
+def test_what_is_not_a_number_is_refused_by_name(qapp):
+    form = SettingsForm()
+    form.advanced["widths"].native.setText("(16, 32")
+    with pytest.raises(ValueError, match="widths: expected numbers"):
+        _ = form.value
+
+
+# What is chosen
+
+
+def test_the_active_image_is_chosen_and_its_axes_are_guessed(viewer, panel):
+    assert panel.image.value is None
+    assert not panel.run.enabled
+    stack = viewer.add_image(spots(6, 40, 48))
+    assert (panel.image.value, panel.axes.value, panel.planes.enabled) == (stack, "ZYX", True)
+    photo = viewer.add_image(spots(40, 48, 3) / 30, rgb=True)
+    assert (panel.image.value, panel.axes.value, panel.planes.enabled) == (photo, "YXC", False)
+    assert panel.form.basic["channels"].value == "joint"
+    viewer.layers.selection.active = stack
+    assert panel.image.value == stack
+    assert panel.form.basic["channels"].value == "separate"
+    viewer.add_points(np.zeros((1, 2)))
+    assert panel.image.value == stack
+
+
+def test_renaming_keeps_the_choice_and_the_corrected_axes(viewer, panel):
+    viewer.add_image(spots(), name="other")
+    stack = viewer.add_image(spots(6, 40, 48), name="stack")
+    panel.axes.value = "TYX"
+    stack.name = "renamed"
+    assert (panel.image.value, panel.axes.value) == (stack, "TYX")
+    viewer.layers.remove(stack)
+    assert (panel.image.value.name, panel.axes.value) == ("other", "YX")
+    viewer.layers.clear()
+    assert panel.image.value is None
+    assert not panel.run.enabled
+
+
+def test_every_control_has_a_tooltip(panel):
+    form = panel.form
+    controls = [panel.image, panel.axes, panel.planes, panel.device, panel.earlier, panel.run, panel.pause]
+    for widget in (*controls, panel.stop, form.method, form.preset, *form.basic.values()):
+        assert widget.tooltip
+
+
+# A run
+
+
+def test_a_run_gives_what_the_function_gives(viewer, panel, go):
+    data = spots()
+    viewer.add_image(data, name="spots", scale=(0.2, 0.2), units=("um", "um"))
+    go()
+    assert names(viewer) == ["spots", *RESULTS]
+    expected = deconvolve(data, QUICK, device="cpu")
+    for layer, array in zip(viewer.layers[1:], (expected.latent, expected.psf, expected.std), strict=True):
+        assert np.allclose(layer.data, array, rtol=1e-4, atol=1e-5)
+        assert layer.units == viewer.layers[0].units
+    made = viewer.layers[1].metadata[KEY]
+    assert Settings(**made["settings"]) == QUICK
+    assert (made["stopped"], made["device"]) == ("finished", "cpu")
+    assert np.array_equal(viewer.layers[0].data, spots())
+    assert viewer.layers.selection.active == viewer.layers[0]
+    assert panel.status.value.startswith("finished")
+    assert ready(panel)
+
+
+def test_the_layers_change_while_it_runs(viewer, panel, running, qtbot):
+    first = viewer.layers["spots latent"].data.copy()
+    qtbot.waitUntil(lambda: not np.array_equal(viewer.layers["spots latent"].data, first))
+    assert panel._session is not None
+    assert panel.stop.enabled
+    assert not panel.run.enabled
+    for word in ("step", "search", "left", "loss"):
+        assert word in panel.status.value
+
+
+def test_it_pauses_and_goes_on(viewer, panel, running, qtbot):
+    worker, heard = panel._session._worker, []
+    pause(panel, qtbot)
+    assert panel.pause.text == "Resume"
+    worker.yielded.connect(heard.append)
+    qtbot.waitUntil(lambda: len(heard) == 2)
+    assert heard == [None, None]
+    with qtbot.waitSignal(worker.yielded, check_params_cb=lambda report: report is not None):
+        panel.pause.native.click()
+    assert panel.pause.text == "Pause"
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_stopping_keeps_the_estimate(viewer, panel, running, qtbot, paused):
+    if paused:
+        with qtbot.waitSignal(
+            panel._session._worker.yielded, check_params_cb=lambda report: report is None
+        ):
+            panel.pause.native.click()
+    panel.stop.native.click()
+    end(panel, qtbot)
+    assert names(viewer) == ["spots", *RESULTS]
+    assert all(np.isfinite(layer.data).all() for layer in viewer.layers)
+    assert viewer.layers["spots std"].metadata[KEY]["stopped"] == "stopped by the user"
+    assert ready(panel)
+
+
+def test_cancel_in_the_activity_dock_stops_and_keeps(viewer, panel, running, qtbot):
+    (bar,) = progress._all_instances
+    bar.cancel()
+    assert panel.status.value.startswith("stopping")
+    assert not panel.stop.enabled
+    end(panel, qtbot)
+    assert names(viewer) == ["spots", *RESULTS]
+    assert not progress._all_instances
+
+
+@pytest.mark.parametrize("method", ["DIP", "DIP-Extreme", "VDIP-Extreme"])
+def test_only_variational_methods_have_a_std_map(viewer, panel, go, method):
+    viewer.add_image(spots(), name="spots")
+    panel.form.method.value = method
+    go()
+    assert names(viewer) == ["spots", *RESULTS[: 3 if method.startswith("V") else 2]]
+
+
+# What is run
+
+
+def test_a_photograph_gives_a_photograph(viewer, panel, go):
+    data = spots(40, 48, 4).astype(np.uint8) * 10
+    viewer.add_image(data, name="spots", rgb=True)
+    go()
+    expected = deconvolve(data[..., :3], QUICK, channels="joint", device="cpu")
+    latent = viewer.layers["spots latent"]
+    assert latent.rgb
+    assert np.allclose(latent.data, (expected.latent / 255).clip(0, 1), atol=1e-3)
+    assert viewer.layers["spots PSF"].data.shape == (7, 7)
+
+
+def test_channels_have_a_function_each_unless_they_share_one(viewer, panel, go):
+    viewer.add_image(spots(2, 40, 48), name="spots")
+    go()
+    each = viewer.layers["spots PSF"].data
+    assert each.shape == (2, 7, 7)
+    assert not np.allclose(each[0], each[1])
+    panel.form.basic["channels"].value = "joint"
+    go()
+    shared = viewer.layers["spots PSF"].data
+    assert np.array_equal(shared[0], shared[1])
+
+
+def test_the_plane_that_is_displayed_lands_where_it_was(viewer, panel, go):
+    data = spots(5, 2, 40, 48)
+    viewer.add_image(data, name="spots", scale=(2, 1, 1, 1))
+    viewer.dims.set_current_step(0, 3)
+    assert panel.axes.value == "ZCYX"
+    go()
+    latent = viewer.layers["spots latent"]
+    assert latent.data.shape == (1, 2, 40, 48)
+    assert np.allclose(latent.data_to_world((0, 0, 0, 0)), (6, 0, 0, 0))
+    expected = deconvolve(data[3, 1], QUICK, device="cpu").latent
+    assert np.allclose(latent.data[0, 1], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_all_planes_of_a_stack_are_deconvolved(viewer, panel, go):
+    viewer.add_image(spots(3, 2, 40, 48), name="spots")
+    panel.planes.value = "all planes"
+    panel.axes.value = "TCYX"
+    go()
+    latent = viewer.layers["spots latent"]
+    assert latent.data.shape == (3, 2, 40, 48)
+    assert np.isfinite(latent.data).all()
+    assert len(latent.metadata[KEY]["noise"]) == 6
+
+
+def test_a_second_run_takes_the_layers_over_or_adds_new_ones(viewer, panel, go):
+    viewer.add_image(spots(), name="spots")
+    go()
+    first = list(viewer.layers)
+    viewer.layers["spots latent"].colormap = "green"
+    before = viewer.layers["spots latent"].data
+    panel.form.advanced["seed"].value = 1
+    go()
+    assert list(viewer.layers) == first
+    assert viewer.layers["spots latent"].colormap.name == "green"
+    assert not np.array_equal(viewer.layers["spots latent"].data, before)
+    panel.earlier.value = "add to earlier ones"
+    go()
+    assert len(viewer.layers) == 7
+
+
+def test_layers_that_are_taken_over_move_and_vanish_with_the_result(viewer, panel, go):
+    source = viewer.add_image(spots(5, 40, 48), name="spots")
+    viewer.dims.set_current_step(0, 3)
+    go()
+    viewer.dims.set_current_step(0, 1)
+    source.rotate, source.units = 30, ("s", "um", "um")
+    panel.form.method.value = "DIP"
+    go()
+    assert names(viewer) == ["spots", "spots latent", "spots PSF"]
+    latent = viewer.layers["spots latent"]
+    assert np.allclose(latent.data_to_world((0, 4, 5)), source.data_to_world((1, 4, 5)))
+    assert latent.units == source.units
+
+
+def test_functions_that_become_separate_get_a_layer_of_colours(viewer, panel, go):
+    viewer.add_image(spots(40, 48, 3).astype(np.uint8), name="spots", rgb=True)
+    go()
+    assert not viewer.layers["spots PSF"].rgb
+    panel.form.basic["channels"].value = "separate"
+    go()
+    assert viewer.layers["spots PSF"].rgb
+    assert sorted(names(viewer)) == sorted(["spots", *RESULTS])
+
+
+# What goes wrong
+
+
+def test_wrong_input_is_said_before_any_work(viewer, panel):
+    viewer.add_image(spots(), name="spots")
+    panel.axes.value = "TYX"
+    panel.run.native.click()
+    assert "axes: expected 2 different letters" in notification_manager.records[-1].message
+    panel.axes.value = "YX"
+    panel.form.basic["psf_shape"].value = (8, 8)
+    panel.run.native.click()
+    assert "psf_shape" in notification_manager.records[-1].message
+    assert names(viewer) == ["spots"]
+    assert ready(panel)
+
+
+OUT_OF_MEMORY = RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OUT_OF_MEMORY, "Out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "Out of memory"),
+        (MemoryError(), "Out of memory"),
+        (RuntimeError("cuDNN failed"), "RuntimeError: cuDNN failed"),
+        (FloatingPointError("the objective was not finite"), "the objective was not finite"),
+    ],
+)
+def test_a_failure_is_said_and_leaves_the_panel_ready(viewer, panel, go, monkeypatch, error, said):
+    viewer.add_image(spots(), name="spots")
+    with monkeypatch.context() as patch:
+        patch.setattr(napari_vdip.deconvolution, "run", failing(error))
+        go()
+    assert said in notification_manager.records[-1].message
+    assert said in panel.status.value
+    assert names(viewer) == ["spots"]
+    assert not progress._all_instances
+    go()
+    assert names(viewer) == ["spots", *RESULTS]
+
+
+def test_a_constant_image_is_refused_by_the_core_and_keeps_earlier_results(viewer, panel, go):
+    source = viewer.add_image(spots(), name="spots")
+    go()
+    source.data = np.ones((40, 48), np.float32)
+    go()
+    assert "varying intensities" in notification_manager.records[-1].message
+    assert names(viewer) == ["spots", *RESULTS]
+    assert ready(panel)
+
+
+def test_an_objective_that_ceases_to_be_finite_is_a_warning_with_a_result(viewer, panel, go, monkeypatch):
+    reason = "the objective was not finite at step 3: lower image_rate or psf_rate"
+
+    def run(image, settings, **kwargs):
+        import warnings
+
+        result = yield from real(image, settings, **kwargs)
+        warnings.warn(reason, RuntimeWarning, stacklevel=1)
+        return replace(result, stopped=reason)
+
+    real = napari_vdip.deconvolution.run
+    monkeypatch.setattr(napari_vdip.deconvolution, "run", run)
+    viewer.add_image(spots(), name="spots")
+    go()
+    assert reason in notification_manager.records[-1].message
+    assert reason in panel.status.value
+    assert names(viewer) == ["spots", *RESULTS]
+
+
+# What the user does meanwhile
+
+
+def test_layers_may_go_and_change_while_it_runs(viewer, panel, running, qtbot):
+    other = viewer.add_image(spots(6, 40, 48), name="other")
+    assert panel.image.value == other
+    viewer.layers["spots PSF"].name = "mine"
+    viewer.layers.remove("spots latent")
+    viewer.layers.remove(running)
+    before = panel.progress.value
+    qtbot.waitUntil(lambda: panel.progress.value > before)
+    assert names(viewer) == ["mine", "other"]
+    panel.stop.native.click()
+    end(panel, qtbot)
+    assert names(viewer) == ["mine", "other", "spots latent", "spots std"]
+
+
+def test_undocking_the_panel_ends_the_run(viewer, panel, running, qtbot):
+    viewer.window.remove_dock_widget(panel)
+    end(panel, qtbot)
+    assert "spots std" not in names(viewer)
+
+
+def test_closing_the_viewer_ends_the_run(viewer, panel, running, qtbot):
+    viewer.close()
+    qtbot.waitUntil(lambda: not WorkerBase._worker_set)
