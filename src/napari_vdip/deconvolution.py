@@ -51,7 +51,8 @@ class Deconvolution:
     std : array or None
         Standard deviation of `latent`, for variational methods.
     reblurred : array
-        `latent`, with what lies beyond its border, convolved with `psf`: the model of the source.
+        `latent`, with what lies beyond its border, convolved with `psf`: the model of the source. Made
+        before both are centred to a part of a pixel.
     noise : array
         Standard deviation of the residual of each plane, in the order of the planes.
     history : tuple of mapping
@@ -236,7 +237,7 @@ def _run(
     stopped = FINISHED
     for number, index in enumerate(planes.indices, start=1):
         source = Plane(planes.take(array, index), settings, device)
-        course = Course()
+        course = Course(last_of_search=settings.prefit_steps + settings.steps)
         for estimate in source.estimates():
             stopped = course.follow(estimate)
             if stopped != FINISHED:
@@ -250,7 +251,7 @@ def _run(
         planes.put(latent, index, restored.latent)
         planes.put(reblurred, index, restored.reblurred)
         planes.put_psf(psf, index, restored.psf)
-        if std is not None:
+        if std is not None and restored.std is not None:
             planes.put(std, index, restored.std)
         noise.append(restored.noise)
         history.append(course.history)
@@ -275,7 +276,8 @@ def _run(
 class Course:
     """What to keep of a plane's steps: the terms of all, and the last estimate known to be finite."""
 
-    def __init__(self) -> None:
+    def __init__(self, last_of_search: int) -> None:
+        self._last_of_search = last_of_search
         self.stages: list[str] = []
         self.terms: list[Mapping[str, Tensor]] = []
         self._kept: Estimate | None = None
@@ -286,8 +288,8 @@ class Course:
         self.stages.append(estimate.stage)
         self.terms.append(estimate.terms)
         self._latest = estimate
-        due = estimate.step % CHECK_EVERY == 1 or estimate.step == estimate.steps
-        if not due or self._settle():
+        ends = self._last_of_search, estimate.steps  # of the stages; each starts where one ended
+        if (estimate.step % CHECK_EVERY != 1 and estimate.step not in ends) or self._settle():
             return FINISHED
         reason = f"the objective was not finite at step {estimate.step}: lower image_rate or psf_rate"
         if self._kept is None:

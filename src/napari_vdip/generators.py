@@ -67,7 +67,7 @@ class ImageGenerator(nn.Module):
 
     def forward(self, noise: Tensor) -> Posterior:
         """Map ``(N, 3, H, W)`` noise to a posterior of ``(N, C, H, W)``."""
-        logits = self.head(self.scales(noise)).float()
+        logits = self.head(self.scales(noise)).to(noise.dtype)  # from bfloat16, where that was used
         if not self.variational:
             return Posterior(logits.sigmoid())
         mean, std = logits.chunk(2, dim=1)
@@ -99,10 +99,12 @@ class Scale(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, inputs, H, W)`` to ``(N, widths[0], H, W)``."""
         deep = self.deeper(self.down(x))
         deep = F.interpolate(deep, scale_factor=2, mode="bilinear", align_corners=False)
         height, width = x.shape[-2:]  # an odd side comes back one pixel longer
-        return self.up(torch.cat([self.skip(x), deep[..., :height, :width]], dim=1))  # type: ignore[no-any-return]
+        features: Tensor = self.up(torch.cat([self.skip(x), deep[..., :height, :width]], dim=1))
+        return features
 
 
 class NonLocal(nn.Module):
@@ -121,12 +123,14 @@ class NonLocal(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, width, H, W)`` to the same shape."""
         theta = self.theta(x).flatten(2)
         phi = F.max_pool2d(self.phi(x), 2).flatten(2)
         g = F.max_pool2d(self.g(x), 2).flatten(2)
         correlation = g @ phi.transpose(1, 2) / phi.shape[-1]
         attended = (correlation @ theta).unflatten(2, x.shape[-2:])
-        return x + self.norm(self.out(attended))  # type: ignore[no-any-return]
+        change: Tensor = self.norm(self.out(attended))
+        return x + change
 
 
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
@@ -172,11 +176,15 @@ class KernelGenerator(nn.Module):
 
     def forward(self, noise: Tensor) -> Tensor:
         """Map ``(N, 200)`` noise to a kernel ``(N, 1, kh, kw)``."""
-        return self.layers(noise).softmax(-1).unflatten(-1, (1, *self.shape))  # type: ignore[no-any-return]
+        logits: Tensor = self.layers(noise)
+        return logits.softmax(-1).view(-1, 1, *self.shape)
 
 
 class FreeKernel(nn.Module):
-    """One logit per pixel of the kernel; like the network, it starts uniform and ignores its noise.
+    """One logit per pixel of the kernel, which ignores its noise.
+
+    It starts as a wide Gaussian at the centre: from a uniform start, a scene of few small objects can
+    lead to several copies of each, spread over the window.
 
     Parameters
     ----------
@@ -184,9 +192,13 @@ class FreeKernel(nn.Module):
         ``(kh, kw)``, both odd.
     """
 
+    START_WIDTH = 1 / 6
+    """Standard deviation at the start as part of the window."""
+
     def __init__(self, shape: tuple[int, int]):
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(1, 1, *shape))
+        y, x = ((torch.arange(size) - size // 2) / (self.START_WIDTH * size) for size in shape)
+        self.logits = nn.Parameter(-(y[:, None].square() + x.square()).view(1, 1, *shape) / 2)
 
     def forward(self, noise: Tensor) -> Tensor:
         """Return the kernel ``(1, 1, kh, kw)``."""

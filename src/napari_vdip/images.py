@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_vdip.settings import SMALLEST_CANVAS
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_vdip.settings import Settings
@@ -40,9 +40,9 @@ class Intensities:
         """
         low, high = float(image.min()), float(image.max())
         if headroom is None:
-            if image.dtype in (np.uint8, np.uint16):
+            if image.dtype.newbyteorder("=") in (np.uint8, np.uint16):
                 return cls(0.0, float(np.iinfo(image.dtype).max))
-            if 0 <= low and high <= 1:
+            if low >= 0 and high <= 1:
                 return cls(0.0, 1.0)
             headroom = 0.0
         scale = (high - low) / (1 - 2 * headroom)
@@ -58,7 +58,8 @@ class Intensities:
     def to_array(self, tensor: Tensor) -> NDArray[np.float32]:
         """``(1, C, Y, X)`` in [0, 1] to ``(Y, X, C)`` float32 in source units."""
         unit = tensor.detach().cpu().numpy()[0].astype(np.float64)
-        return np.moveaxis(unit * self.scale + self.offset, 0, -1).astype(np.float32)
+        array: NDArray[np.float32] = np.moveaxis(unit * self.scale + self.offset, 0, -1)
+        return array.astype(np.float32)
 
     def to_deviation(self, tensor: Tensor) -> NDArray[np.float32]:
         """Like `to_array`, for differences and standard deviations: without the offset."""

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass, shift
 
 Array = NDArray[np.float64]
+CENTRING_ROUNDS = 3
+"""What leaves the window and what is clipped moves the centroid a little, so one round is not enough."""
 
 
 def off_centre(psf: NDArray[np.floating]) -> tuple[float, float]:
@@ -23,7 +25,8 @@ def moved(psf: NDArray[np.floating], by: tuple[float, float]) -> Array:
     """Move a ``(Y, X)`` point spread function by ``(y, x)`` pixels; it stays non-negative, sum one."""
     result = shift(np.asarray(psf, np.float64), by, order=3, mode="grid-constant").clip(0)
     total = result.sum()
-    return result / total
+    normalised: Array = result / total
+    return normalised
 
 
 def centred(psf: NDArray[np.floating]) -> tuple[Array, tuple[float, float]]:
@@ -36,5 +39,8 @@ def centred(psf: NDArray[np.floating]) -> tuple[Array, tuple[float, float]]:
     tuple of float
         ``(y, x)`` by which it was moved. The latent image belongs moved by the opposite.
     """
-    y, x = off_centre(psf)
-    return moved(psf, (-y, -x)), (-y, -x)
+    by = (0.0, 0.0)
+    for _ in range(CENTRING_ROUNDS):
+        y, x = off_centre(moved(psf, by))
+        by = (by[0] - y, by[1] - x)
+    return moved(psf, by), by

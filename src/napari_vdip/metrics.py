@@ -75,9 +75,7 @@ def aligned_quality(
         raise ValueError(f"border: expected {reach} to less than half of {truth.shape}, got {border}")
     image = np.asarray(restored, np.float64)
     target = np.asarray(truth, np.float64)[border:-border, border:-border]
-    fractions = [
-        (y, x) for y in np.arange(subpixels) / subpixels for x in np.arange(subpixels) / subpixels
-    ]
+    fractions = [(y, x) for y in np.arange(subpixels) / subpixels for x in np.arange(subpixels) / subpixels]
 
     def candidate(fraction: tuple[float, float]) -> tuple[float, Array, tuple[float, float]]:
         moved = spline_shift(image, fraction, order=1, mode="nearest")
@@ -86,7 +84,7 @@ def aligned_quality(
         costs = squared_differences(area, target)
         for axis, part in enumerate(fraction):
             if part > 0:  # else the largest shift would exceed the reach
-                costs[(0, slice(None))[::1 if axis == 0 else -1]] = np.inf
+                costs[(0, slice(None))[:: 1 if axis == 0 else -1]] = np.inf
         row, column = np.unravel_index(costs.argmin(), costs.shape)
         best = area[row : row + target.shape[0], column : column + target.shape[1]]
         shift = (float(fraction[0] + reach - row), float(fraction[1] + reach - column))

@@ -9,13 +9,16 @@ canvas, so that its size does not depend on the image's. All of them return a sc
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_vdip.generators import Posterior
 from napari_vdip.operators import blur, crop, difference, gradient, size_of
+
+if TYPE_CHECKING:
+    from napari_vdip.generators import Posterior
 
 GRADIENT_BIAS = 1e-6
 CHANNEL_FLOOR = 1e-6
@@ -32,7 +35,7 @@ def sample(posterior: Posterior, generator: torch.Generator) -> Tensor:
 
 
 def data_term(latent: Tensor, kernel: Tensor, image: Tensor) -> Tensor:
-    """Expected log likelihood times the noise variance, of the residual and its derivatives.
+    """Return the expected log likelihood times the noise variance, of the residual and its derivatives.
 
     Eq. 16 with the first and second differences that the published code adds. Differences commute
     with the blur, so one blur serves all of them.
@@ -67,13 +70,14 @@ def gradient_moments(posterior: Posterior) -> tuple[Tensor, Tensor]:
 
 
 def sparse_log_prior(posterior: Posterior) -> Tensor:
-    """Expected log of the sparse gradient prior (Eqs. 11, 14).
+    """Return the expected log of the sparse gradient prior (Eqs. 11, 14).
 
     The published code multiplies each moment ``m`` by the constant ``1 / (m + 1e-6)``; its value is a
     constant and its gradient that of ``ln(m + 1e-6)``, which is what stands here.
     """
     channels, height, width = posterior.mean.shape[-3:]
-    total = sum(torch.log(m + GRADIENT_BIAS).sum() for m in gradient_moments(posterior))
+    down, right = gradient_moments(posterior)
+    total = torch.log(down + GRADIENT_BIAS).sum() + torch.log(right + GRADIENT_BIAS).sum()
     count = posterior.mean.shape[0] * channels * (height - 1) * (width - 1)
     return -total / (4 * count)
 
@@ -113,15 +117,19 @@ def dark_channel(a: Tensor) -> Tensor:
     return -F.max_pool2d(rows, (1, WINDOW), stride=1)
 
 
-def extreme_log_prior(posterior: Posterior, generator: torch.Generator) -> Tensor:
-    """Expected log of the extreme (dark and bright) channel prior (Eqs. 11, 15).
+def extreme_log_prior(
+    posterior: Posterior, generator: torch.Generator, bright_variance: str = "exact"
+) -> Tensor:
+    """Return the expected log of the extreme (dark and bright) channel prior (Eqs. 11, 15).
 
     As for the sparse prior, the logarithm has the gradient of the published surrogate. The sampled
     moments can be negative and their logarithm is singular at zero, hence the floor.
     """
-    moments = channel_moments(posterior, generator)
-    total = sum(torch.log(m.abs().clamp_min(CHANNEL_FLOOR)).sum() for m in moments)
-    return -total / (4 * moments[0].numel())
+    dark, bright = (
+        moment.abs().clamp_min(CHANNEL_FLOOR)
+        for moment in channel_moments(posterior, generator, bright_variance)
+    )
+    return -(dark.log().sum() + bright.log().sum()) / (4 * dark.numel())
 
 
 def kernel_log_prior(kernel: Tensor) -> Tensor:

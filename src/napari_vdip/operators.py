@@ -26,6 +26,12 @@ def fast(size: Size) -> Size:
     return next_fast_len(size[0], real=True), next_fast_len(size[1], real=True)
 
 
+def inverse(spectrum: Tensor, size: Size, rows: int, columns: int) -> Tensor:
+    """Transform a half spectrum back, and keep the first rows and columns."""
+    whole: Tensor = torch.fft.irfft2(spectrum, s=size)
+    return whole[..., :rows, :columns]
+
+
 def blur(latent: Tensor, kernel: Tensor) -> Tensor:
     """Cross-correlate the canvas with the kernel, valid part.
 
@@ -34,7 +40,7 @@ def blur(latent: Tensor, kernel: Tensor) -> Tensor:
     size = fast(size_of(latent))
     rows, columns = (n - k + 1 for n, k in zip(size_of(latent), size_of(kernel), strict=True))
     spectrum = torch.fft.rfft2(latent, s=size) * torch.fft.rfft2(kernel, s=size).conj()
-    return torch.fft.irfft2(spectrum, s=size)[..., :rows, :columns]
+    return inverse(spectrum, size, rows, columns)
 
 
 def blur_adjoint(residual: Tensor, kernel: Tensor) -> Tensor:
@@ -42,7 +48,7 @@ def blur_adjoint(residual: Tensor, kernel: Tensor) -> Tensor:
     height, width = (n + k - 1 for n, k in zip(size_of(residual), size_of(kernel), strict=True))
     size = fast((height, width))
     spectrum = torch.fft.rfft2(residual, s=size) * torch.fft.rfft2(kernel, s=size)
-    return torch.fft.irfft2(spectrum, s=size)[..., :height, :width]
+    return inverse(spectrum, size, height, width)
 
 
 def kernel_adjoint(residual: Tensor, latent: Tensor) -> Tensor:
@@ -50,7 +56,7 @@ def kernel_adjoint(residual: Tensor, latent: Tensor) -> Tensor:
     rows, columns = (h - y + 1 for h, y in zip(size_of(latent), size_of(residual), strict=True))
     size = fast(size_of(latent))
     spectrum = torch.fft.rfft2(latent, s=size) * torch.fft.rfft2(residual, s=size).conj()
-    return torch.fft.irfft2(spectrum, s=size)[..., :rows, :columns]
+    return inverse(spectrum, size, rows, columns)
 
 
 def difference(a: Tensor, dim: int) -> Tensor:

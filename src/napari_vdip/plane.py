@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import shift
 
-from napari_vdip.estimate import Estimate
 from napari_vdip.images import Intensities
 from napari_vdip.kernels import centred
 from napari_vdip.operators import blur, crop, size_of
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_vdip.estimate import Estimate
     from napari_vdip.settings import Settings
 
 Array = NDArray[np.float32]
@@ -98,7 +98,8 @@ class Plane:
 
     def _std(self, estimate: Estimate) -> Tensor:
         """Marginal standard deviation on the canvas, ``(1, C, H, W)``, for the estimate's kernel."""
-        mean, kernel, noise = estimate.posterior.mean, estimate.kernel, self._noise(estimate)
+        mean, kernel = estimate.posterior.mean, estimate.kernel
+        noise = max(self._noise(estimate), SMALLEST_NOISE)
         precision = flat_precision(mean, kernel, noise)
         if self.settings.prior == "sparse":
             precision = sparse_precision(mean, kernel, noise)
@@ -110,7 +111,7 @@ class Plane:
     def _noise(self, estimate: Estimate) -> float:
         """Root mean square of the residual, in [0, 1] units."""
         residual = blur(estimate.posterior.mean, estimate.kernel) - self.image
-        return max(float(residual.square().mean().sqrt()), SMALLEST_NOISE)
+        return float(residual.square().mean().sqrt())
 
     def _restored(self, estimate: Estimate, std: Tensor | None) -> Restored:
         mean, kernel = estimate.posterior.mean, estimate.kernel

@@ -28,14 +28,16 @@ from napari_vdip.operators import (
     fast,
     gradient,
     gradient_adjoint,
+    inverse,
     size_of,
 )
 
 RANGE_PRECISION = 12.0
 """Precision of the uniform distribution on [0, 1], the range of the latent image, and its mean."""
 RANGE_MEAN = 0.5
-GRADIENT_FLOOR = 1e-5
-"""Added to the second moments: flat areas would drive them, and with them the std map, to zero."""
+GRADIENT_FLOOR = 1.0
+"""Added to the second moments, in noise variances: flat areas would drive them, and with them the std
+map, to zero, and gradients below the noise cannot be told from none."""
 SOLVER_STEPS = 15
 BATCH = 4
 """Samples drawn at a time."""
@@ -69,11 +71,10 @@ class Precision:
     def solve(self, right_side: Tensor, start: Tensor, steps: int = SOLVER_STEPS) -> Tensor:
         """Solve ``P x = right_side`` by preconditioned conjugate gradients, each channel by itself."""
         size = fast(size_of(start))
-        inverse = 1 / self._average_spectrum(size)
+        average_inverse = 1 / self._average_spectrum(size)
 
         def precondition(r: Tensor) -> Tensor:
-            whole = torch.fft.irfft2(torch.fft.rfft2(r, s=size) * inverse, s=size)
-            return whole[..., : r.shape[-2], : r.shape[-1]]
+            return inverse(torch.fft.rfft2(r, s=size) * average_inverse, size, *size_of(r))
 
         x = start
         residual = right_side - self @ x
@@ -117,7 +118,7 @@ class Precision:
             torch.fft.fftfreq(size[0], device=device)[:, None],
             torch.fft.rfftfreq(size[1], device=device)[None, :],
         )
-        spectrum = torch.fft.rfft2(self.kernel, s=size).abs().square() / self.noise**2
+        spectrum: Tensor = torch.fft.rfft2(self.kernel, s=size).abs().square() / self.noise**2
         for weight, angle in zip(self.weights, angles, strict=True):
             typical = weight.log().mean().exp()
             spectrum = spectrum + typical * 4 * torch.sin(torch.pi * angle).square()
@@ -147,7 +148,8 @@ def sparse_precision(
     down, right = gradient_moments(Posterior(mean))
     if variances is not None:
         down, right = down + variances[0], right + variances[1]
-    return Precision(kernel, noise, (0.5 / (down + GRADIENT_FLOOR), 0.5 / (right + GRADIENT_FLOOR)))
+    floor = GRADIENT_FLOOR * noise**2
+    return Precision(kernel, noise, (0.5 / (down + floor), 0.5 / (right + floor)))
 
 
 def flat_precision(mean: Tensor, kernel: Tensor, noise: float) -> Precision:
@@ -162,9 +164,7 @@ def gradient_variances(samples: Tensor) -> tuple[Tensor, Tensor]:
     return down, right
 
 
-def standard_deviation(
-    precision: Precision, shape: torch.Size, count: int, rng: torch.Generator
-) -> Tensor:
+def standard_deviation(precision: Precision, shape: torch.Size, count: int, rng: torch.Generator) -> Tensor:
     """Marginal standard deviation of each pixel of a ``(1, C, H, W)`` canvas, from `count` samples."""
     total = torch.zeros(shape, device=precision.kernel.device)
     for first in range(0, count, BATCH):

@@ -25,12 +25,12 @@ FIRST_NOISE = 0.02
 """Noise level of the first round, in [0, 1] units; later rounds lower it to that of the image."""
 SMALLEST_NOISE = 1e-3
 KERNEL_STEPS = 40
-POWER_STEPS = 6
+POWER_STEPS = 12
+EIGENVALUE_MARGIN = 1.1
+"""Power iteration approaches the largest eigenvalue from below; steps must not be too long."""
 
 
-def refine(
-    image: Tensor, start: Estimate, rounds: int, rng: torch.Generator
-) -> Iterator[Estimate]:
+def refine(image: Tensor, start: Estimate, rounds: int, rng: torch.Generator) -> Iterator[Estimate]:
     """Update the posterior of the latent image and the kernel in turn.
 
     Parameters
@@ -118,12 +118,13 @@ def update_kernel(kernel: Tensor, latents: Tensor, image: Tensor) -> Tensor:
 
 def largest_eigenvalue(operator: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
     """Largest eigenvalue of a symmetric positive operator by power iteration, a little above it."""
-    vector = torch.ones_like(like)
-    value = vector.norm()
+    start = torch.randn(like.shape, generator=torch.Generator().manual_seed(0))
+    vector = start.to(like)
+    value: Tensor = vector.norm()
     for _ in range(POWER_STEPS):
         vector = operator(vector / vector.norm())
         value = vector.norm()
-    return 1.05 * value
+    return EIGENVALUE_MARGIN * value
 
 
 def onto_simplex(kernel: Tensor) -> Tensor:
@@ -135,7 +136,7 @@ def onto_simplex(kernel: Tensor) -> Tensor:
 
 
 def noise_level(image: Tensor) -> float:
-    """Standard deviation of the noise of a blurred image ``(1, C, Y, X)``, over all channels.
+    """Return the standard deviation of the noise of a blurred image ``(1, C, Y, X)``, over all channels.
 
     Immerkaer (1996): a second difference in both directions removes what is smooth. The median ignores
     the few pixels where the image is not.

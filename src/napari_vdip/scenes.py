@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
+from scipy.special import expit
 
 from napari_vdip.kernels import centred
 
@@ -33,7 +34,7 @@ class Scene:
     psf: Array
 
 
-def cells(size: int = 256, psf_size: int = 21, photons: float = 2000.0, seed: int = 0) -> Scene:
+def cells(size: int = 256, psf_size: int = 21, photons: float = 4000.0, seed: int = 0) -> Scene:
     """Cells with filaments and vesicles, seen through an aberrated objective.
 
     Parameters
@@ -67,16 +68,16 @@ def aberrated_psf(size: int) -> NDArray[np.float64]:
     Parameters
     ----------
     size : int
-        Height and width in pixels, odd. The central lobe is about a quarter of that.
+        Height and width in pixels, odd. The central lobe is about a fifth of that wide.
     """
     samples = 8 * size
     axis = np.fft.fftfreq(samples)
     y, x = np.meshgrid(axis, axis, indexing="ij")
-    cutoff = 2.4 / size
+    cutoff = 4.0 / size
     radius, angle = np.hypot(y, x) / cutoff, np.arctan2(y, x)
     coma = (3 * radius**3 - 2 * radius) * np.cos(angle - 0.6)
     astigmatism = radius**2 * np.cos(2 * angle)
-    pupil = (radius <= 1) * np.exp(2j * np.pi * (0.35 * coma + 0.15 * astigmatism))
+    pupil = (radius <= 1) * np.exp(2j * np.pi * (0.5 * coma + 0.15 * astigmatism))
     intensity = np.fft.fftshift(np.abs(np.fft.fft2(pupil)) ** 2)
     middle = samples // 2
     window = slice(middle - size // 2, middle + size // 2 + 1)
@@ -85,26 +86,41 @@ def aberrated_psf(size: int) -> NDArray[np.float64]:
 
 def structure(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Sharp scene ``(size, size)`` in [0, 1]: nuclei, filaments and vesicles over a dim background."""
-    y, x = np.mgrid[:size, :size].astype(float)
-    scene = np.full((size, size), 0.04)
-    for _ in range(max(3, size // 40)):
-        centre, axes, turn = rng.uniform(0, size, 2), rng.uniform(10, 22, 2), rng.uniform(0, np.pi)
-        dy, dx = y - centre[0], x - centre[1]
-        along, across = dy * np.cos(turn) + dx * np.sin(turn), dx * np.cos(turn) - dy * np.sin(turn)
-        inside = (along / axes[0]) ** 2 + (across / axes[1]) ** 2
-        texture = 0.75 + 0.25 * np.sin(along / 2.5) * np.cos(across / 3.0)
-        scene += 0.22 * texture / (1 + np.exp(8 * (inside - 1)))
+    scene = np.full((size, size), 0.05)
+    for _ in range(size // 30):
+        nucleus = _disc(size, rng.uniform(0, size, 2), rng.uniform(9, 18, 2), rng.uniform(0, np.pi))
+        scene += 0.3 * nucleus
+        inside = np.argwhere(nucleus > 0.9)
+        for centre in inside[rng.integers(0, len(inside), 3)] if len(inside) else []:
+            scene += 0.25 * _disc(size, centre, rng.uniform(1.5, 3.5, 2), 0.0)
     filaments = np.zeros_like(scene)
-    length = np.arange(0, 1.5 * size, 0.25)
-    for _ in range(max(6, size // 12)):
-        bend = gaussian_filter(rng.normal(0, 1, length.size), 60) * 0.12
-        heading = rng.uniform(0, 2 * np.pi) + np.cumsum(bend) * 0.25
-        path = rng.uniform(0, size, 2)[:, None] + np.cumsum([np.sin(heading), np.cos(heading)], 1) * 0.25
-        inside_area = ((path >= 0) & (path < size - 1)).all(0)
-        rows, columns = path[:, inside_area].round().astype(int)
-        filaments[rows, columns] = np.maximum(filaments[rows, columns], rng.uniform(0.5, 1.0))
-    scene += 0.9 * gaussian_filter(filaments, 0.6)
-    for _ in range(size // 4):
-        row, column = rng.uniform(2, size - 2, 2)
-        scene += rng.uniform(0.3, 0.8) * np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * 0.9**2))
-    return (scene / scene.max()).clip(0, 1)
+    for _ in range(size // 16):
+        path = _wandering(size, rng)
+        filaments[*path] = np.maximum(filaments[*path], rng.uniform(0.5, 1.0))
+    scene += 1.4 * gaussian_filter(filaments, 0.9)
+    for _ in range(size // 3):
+        scene += rng.uniform(0.4, 0.9) * _disc(size, rng.uniform(0, size, 2), rng.uniform(1.2, 3.2, 2), 0.0)
+    normalised: NDArray[np.float64] = scene / scene.max()
+    return normalised
+
+
+def _disc(
+    size: int, centre: NDArray[np.floating], radii: NDArray[np.floating], turn: float
+) -> NDArray[np.float64]:
+    """Ellipse of height one with an edge of about a pixel."""
+    y, x = np.mgrid[:size, :size]
+    dy, dx = y - centre[0], x - centre[1]
+    along, across = dy * np.cos(turn) + dx * np.sin(turn), dx * np.cos(turn) - dy * np.sin(turn)
+    distance = (np.hypot(along / radii[0], across / radii[1]) - 1) * radii.mean()
+    disc: NDArray[np.float64] = expit(-4 * distance)
+    return disc
+
+
+def _wandering(size: int, rng: np.random.Generator) -> NDArray[np.int_]:
+    """Pixels ``(2, n)`` of a smoothly bending path."""
+    step = 0.25
+    bends = gaussian_filter(rng.normal(0, 1, int(1.5 * size / step)), 60)
+    heading = rng.uniform(0, 2 * np.pi) + np.cumsum(0.03 * bends)
+    path = rng.uniform(0, size, (2, 1)) + step * np.cumsum([np.sin(heading), np.cos(heading)], 1)
+    pixels = path.round().astype(int)
+    return pixels[:, ((pixels >= 0) & (pixels < size)).all(0)]

@@ -63,13 +63,12 @@ def search(image: Tensor, settings: Settings, rng: torch.Generator) -> Iterator[
     """
     device = image.device
     canvas = [n + k - 1 for n, k in zip(size_of(image), settings.psf_shape, strict=True)]
-    layout = {"device": device, "memory_format": torch.channels_last}
     noise = torch.rand((1, NOISE_CHANNELS, *canvas), generator=rng, device=device)
-    image_noise = (NOISE_AMPLITUDE * noise).to(**layout)
+    image_noise = (NOISE_AMPLITUDE * noise).to(memory_format=torch.channels_last)
     noise = torch.rand((1, KERNEL_NOISE_LENGTH), generator=rng, device=device)
     kernel_noise = NOISE_AMPLITUDE * noise
     image_generator, kernel_generator = build_generators(image.shape[1], settings)
-    image_generator.to(**layout)
+    image_generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stub
     kernel_generator.to(device)
     optimizer = torch.optim.Adam(
         [
@@ -80,6 +79,7 @@ def search(image: Tensor, settings: Settings, rng: torch.Generator) -> Iterator[
     objective = Objective(image, settings, rng)
     total = settings.prefit_steps + settings.steps + settings.rounds
 
+    @torch.enable_grad()  # whatever the caller has set
     def advance(step: int, prefit: bool) -> Estimate:
         done = step if prefit else step - settings.prefit_steps
         halvings = sum(done >= part * settings.steps for part in RATE_HALVINGS)
@@ -147,7 +147,7 @@ class Objective:
         if settings.prior == "sparse":
             prior = sparse_log_prior(posterior)
         else:
-            prior = extreme_log_prior(posterior, self.rng)
+            prior = extreme_log_prior(posterior, self.rng, settings.bright_variance)
         prior = prior + settings.psf_prior_weight * kernel_log_prior(kernel)
         if settings.variational:
             prior = prior + entropy(posterior)

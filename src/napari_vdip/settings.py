@@ -9,9 +9,10 @@ from typing import Any, Literal, get_args
 Prior = Literal["none", "sparse", "extreme"]
 Channels = Literal["separate", "joint"]
 PsfGenerator = Literal["network", "free"]
+BrightVariance = Literal["exact", "official"]
 
-SMALLEST_CANVAS = 33
-"""Side in pixels under which the five scales of the image generator have nothing left to pad."""
+SMALLEST_CANVAS = 35
+"""Side in pixels of the extreme channels' window; the five scales of the generator need 33."""
 
 METHODS = {
     "VDIP-Sparse": {"prior": "sparse", "variational": True},
@@ -56,6 +57,7 @@ class Settings:
         "hold a wider blur, but leave more to estimate; a little too large is better than too small.",
         advanced=False,
         min=3,
+        step=2,
     )
     prior: Prior = _option(
         "sparse",
@@ -77,7 +79,7 @@ class Settings:
         0, "Seed of all randomness; the same seed gives the same result on a CPU.", min=0, max=2**31 - 1
     )
     steps: int = _option(
-        200,
+        400,
         "Steps in which the two networks are fitted to the image. More steps take longer and fit "
         "finer detail.",
         min=1,
@@ -163,11 +165,16 @@ class Settings:
         "finer detail. The published network has 128 at all five.",
         min=4,
     )
+    bright_variance: BrightVariance = _option(
+        "exact",
+        "Variance of the bright channel under the extreme prior: exact, or official, as in the published "
+        "code, which drops a covariance.",
+    )
     mixed_precision: bool = _option(
         True, "Run the networks in bfloat16 on CUDA, twice as fast; the objective stays in float32."
     )
     headroom: float | None = _option(
-        0.1,
+        0.3,
         "Part of the generator's intensity range kept free on both sides, since a latent image is "
         "darker and brighter than its blurred version. None: the range of the data type, as published.",
         min=0.0,
@@ -188,6 +195,7 @@ class Settings:
             ("prior", get_args(Prior)),
             ("channels", get_args(Channels)),
             ("psf_generator", get_args(PsfGenerator)),
+            ("bright_variance", get_args(BrightVariance)),
             ("variational", (True, False)),
             ("mixed_precision", (True, False)),
         ):
@@ -195,7 +203,7 @@ class Settings:
                 raise ValueError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
         for item in fields(self):
             value, limits = getattr(self, item.name), item.metadata
-            if "max" in limits and value is not None:
+            if "max" in limits and not (value is None and item.name == "headroom"):
                 whole = isinstance(item.default, int)
                 if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
                     raise ValueError(
@@ -213,12 +221,12 @@ class Settings:
 
     @classmethod
     def paper(cls, **changes: Any) -> Settings:
-        """Settings of the published method (Huo et al., TPAMI 2023), with some fields changed."""
+        """Return the settings of the published method (Huo et al., TPAMI 2023), with some changes."""
         return cls(**{**PAPER, **changes})
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Settings:
-        """Settings of a named preset, ``default`` or ``paper``, with some fields changed."""
+        """Return the settings of a named preset, ``default`` or ``paper``, with some changes."""
         if name not in PRESETS:
             raise ValueError(f"preset: expected one of {tuple(PRESETS)}, got {name!r}")
         return cls(**{**PRESETS[name], **changes})
@@ -253,7 +261,7 @@ def _integers(name: str, values: Any, smallest: int) -> tuple[int, ...]:
         items = tuple(values)
     except TypeError:
         raise ValueError(f"{name}: expected integers, got {values!r}") from None
-    if not all(isinstance(item, Integral) and item >= smallest for item in items):
+    if not all(isinstance(item, Integral) and int(item) >= smallest for item in items):
         raise ValueError(f"{name}: expected integers of at least {smallest}, got {values!r}")
     return tuple(int(item) for item in items)
 
@@ -270,6 +278,7 @@ PAPER: dict[str, Any] = {
     "psf_rate": 1e-4,
     "psf_generator": "network",
     "widths": (128, 128, 128, 128, 128),
+    "bright_variance": "official",
     "mixed_precision": False,
     "headroom": None,
 }

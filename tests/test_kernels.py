@@ -1,0 +1,58 @@
+"""Point spread functions: where their centroid is, and moving it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from napari_vdip.kernels import centred, moved, off_centre
+
+
+def blob(shape=(21, 23), at=(0, 0), width=1.5):
+    """Gaussian spot off the central pixel by whole pixels."""
+    spot = np.zeros(shape)
+    spot[shape[0] // 2 + at[0], shape[1] // 2 + at[1]] = 1
+    return gaussian_filter(spot, width, mode="constant")
+
+
+@pytest.mark.parametrize("at", [(0, 0), (2, -3), (-1, 0)])
+def test_the_distance_from_the_centre_is_that_of_the_centroid(at):
+    assert off_centre(blob(at=at)) == pytest.approx(at, abs=1e-3)
+
+
+@pytest.mark.parametrize("at", [(0, 0), (2, -3), (-3, 1)])
+@pytest.mark.parametrize("fraction", [(0.0, 0.0), (0.3, -0.45)])
+def test_centring_brings_the_centroid_to_the_central_pixel(at, fraction):
+    result, by = centred(moved(blob(at=at), fraction))
+    assert off_centre(result) == pytest.approx((0, 0), abs=1e-2)
+    assert by == pytest.approx([-(a + f) for a, f in zip(at, fraction, strict=True)], abs=2e-2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_ragged_psf_that_reaches_its_window_is_centred_too(seed):
+    psf = np.random.default_rng(seed).uniform(0, 1, (15, 17)) ** 4 * blob((15, 17), (1, -2), width=3)
+    result, _ = centred(psf)
+    assert off_centre(result) == pytest.approx((0, 0), abs=1e-2)
+    assert result.min() >= 0
+    assert result.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("by", [(0.0, 0.0), (1.5, -2.25)])
+def test_a_moved_psf_stays_non_negative_and_sums_to_one(by):
+    psf = np.zeros((11, 11))
+    psf[4:7, 5] = 3.0  # edges make splines overshoot
+    result = moved(psf, by)
+    assert result.min() >= 0
+    assert result.sum() == pytest.approx(1)
+
+
+def test_whole_pixels_move_exactly():
+    np.testing.assert_allclose(moved(blob(), (2, -3)), blob(at=(2, -3)), atol=1e-5)
+
+
+def test_a_symmetric_psf_stays_where_it_is():
+    psf = blob() / blob().sum()
+    result, by = centred(psf)
+    assert by == pytest.approx((0, 0), abs=1e-12)
+    np.testing.assert_allclose(result, psf, atol=1e-12)

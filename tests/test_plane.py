@@ -1,0 +1,79 @@
+"""From an estimate on the canvas to arrays that overlay the source, where the truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from scipy.signal import fftconvolve
+
+from napari_vdip.estimate import Estimate
+from napari_vdip.generators import Posterior
+from napari_vdip.kernels import centred, off_centre
+from napari_vdip.plane import Plane
+from napari_vdip.settings import Settings
+
+SHAPE = (9, 11)
+OFFSET, SCALE = 100.0, 40.0
+INSIDE = (slice(8, -8),) * 2
+
+
+def comet(at=(0, 0)):
+    """Asymmetric correlation kernel, its centroid on the central pixel before it is moved."""
+    kernel = np.zeros(SHAPE)
+    kernel[4, 3:8] = [1, 4, 2, 1, 0.5]
+    kernel[5, 4] = 2
+    return np.roll(centred(gaussian_filter(kernel, 0.6))[0], at, (0, 1))
+
+
+@pytest.fixture
+def canvas():
+    scene = gaussian_filter(np.random.default_rng(0).normal(0, 1, (48, 52)), 2)
+    return 0.5 + 0.2 * scene / scene.std()
+
+
+def restore(canvas, kernel, error=0.0, std=False, **changes):
+    """Blur a canvas exactly; give the source, and the result of an estimate with a constant error."""
+    source = OFFSET + SCALE * fftconvolve(canvas, kernel[::-1, ::-1], mode="valid")
+    settings = Settings(psf_shape=SHAPE, samples=4, **changes)
+    plane = Plane(source[..., None], settings, torch.device("cpu"))
+    unit = (OFFSET + SCALE * (canvas + error) - plane.intensities.offset) / plane.intensities.scale
+    latent, k = (torch.from_numpy(a.astype(np.float32))[None, None] for a in (unit, kernel))
+    estimate = Estimate("refinement", 1, 1, Posterior(latent), k, {})
+    return source, plane.result(estimate) if std else plane.preview(estimate)
+
+
+def test_the_psf_is_the_kernel_of_a_convolution_exactly(canvas):
+    kernel = comet()
+    source, restored = restore(canvas, kernel)
+    np.testing.assert_allclose(restored.psf, kernel[::-1, ::-1], atol=1e-3)
+    np.testing.assert_allclose(restored.latent[..., 0], OFFSET + SCALE * canvas[4:-4, 5:-5], atol=0.05)
+    np.testing.assert_allclose(restored.reblurred[..., 0], source, atol=0.01)
+
+
+@pytest.mark.parametrize("at", [(0, 0), (2, -3), (-1, 2)])
+def test_the_latent_image_overlays_the_source_wherever_the_kernel_was(canvas, at):
+    source, restored = restore(canvas, comet(at))
+    assert off_centre(restored.psf) == pytest.approx((0, 0), abs=1e-2)
+    convolved = fftconvolve(restored.latent[..., 0], restored.psf, mode="same")
+    np.testing.assert_allclose(convolved[INSIDE], source[INSIDE], atol=0.02 * SCALE)
+
+
+@pytest.mark.parametrize("error", [0.05, -0.1])
+def test_the_noise_is_the_residual_in_source_units(canvas, error):
+    _, restored = restore(canvas, comet(), error)
+    assert restored.noise == pytest.approx(abs(error) * SCALE, rel=1e-3)
+
+
+@pytest.mark.parametrize("prior", ["none", "sparse", "extreme"])
+def test_the_std_map_covers_the_image_and_is_positive(canvas, prior):
+    _, restored = restore(canvas, comet(), std=True, prior=prior)
+    assert restored.std.shape == restored.latent.shape
+    assert restored.std.dtype == np.float32
+    assert (restored.std > 0).all()
+
+
+def test_only_a_variational_result_has_a_std_map(canvas):
+    assert restore(canvas, comet(), std=True, variational=False)[1].std is None
+    assert restore(canvas, comet(), std=False)[1].std is None

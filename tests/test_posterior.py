@@ -1,0 +1,167 @@
+"""The posterior of the latent image against dense linear algebra on canvases of a few pixels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_vdip.operators import blur, difference
+from napari_vdip.posterior import (
+    RANGE_MEAN,
+    RANGE_PRECISION,
+    Precision,
+    flat_precision,
+    gradient_variances,
+    sparse_precision,
+    standard_deviation,
+)
+
+HEIGHT, WIDTH = 7, 8
+PIXELS = HEIGHT * WIDTH
+CANVAS = (1, 1, HEIGHT, WIDTH)
+NOISE = 0.1
+
+
+@pytest.fixture(autouse=True)
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def rng():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def precision(rng):
+    kernel = torch.rand(1, 1, 3, 5, generator=rng)
+    weights = (
+        10 ** (2 * torch.rand(1, 1, HEIGHT - 1, WIDTH, generator=rng)),
+        10 ** (2 * torch.rand(1, 1, HEIGHT, WIDTH - 1, generator=rng)),
+    )
+    return Precision(kernel / kernel.sum(), NOISE, weights)
+
+
+def matrix(operator):
+    """Dense matrix of a linear operator on canvases."""
+    basis = torch.eye(PIXELS).view(PIXELS, 1, HEIGHT, WIDTH)
+    return operator(basis).flatten(1).T
+
+
+def test_the_precision_is_the_sum_of_data_gradient_and_range(precision):
+    blur_matrix = matrix(lambda x: blur(x, precision.kernel))
+    expected = blur_matrix.T @ blur_matrix / NOISE**2 + RANGE_PRECISION * torch.eye(PIXELS)
+    for dim, weight in zip((-2, -1), precision.weights, strict=True):
+        differences = matrix(lambda x, dim=dim: difference(x, dim))
+        expected += differences.T @ torch.diag(weight.flatten()) @ differences
+    torch.testing.assert_close(matrix(precision.__matmul__), expected, atol=1e-10, rtol=0)
+
+
+def test_the_precision_is_symmetric_and_at_least_that_of_the_range(precision):
+    dense = matrix(precision.__matmul__)
+    torch.testing.assert_close(dense, dense.T, atol=1e-10, rtol=0)
+    assert torch.linalg.eigvalsh(dense).min() > RANGE_PRECISION - 1e-9
+
+
+@pytest.mark.parametrize("items", [1, 3])
+def test_solving_agrees_with_a_dense_solve(precision, items, rng):
+    right_side = torch.randn(items, 1, HEIGHT, WIDTH, generator=rng)
+    solution = precision.solve(right_side, torch.zeros_like(right_side), steps=PIXELS)
+    expected = torch.linalg.solve(matrix(precision.__matmul__), right_side.flatten(1).T).T
+    torch.testing.assert_close(solution.flatten(1), expected, atol=1e-10, rtol=1e-6)
+
+
+def test_a_few_steps_of_the_solver_already_come_close(precision, rng):
+    right_side = torch.randn(CANVAS, generator=rng)
+    solution = precision.solve(right_side, torch.zeros(CANVAS), steps=15)
+    assert float((precision @ solution - right_side).norm() / right_side.norm()) < 0.05
+
+
+def test_solving_stays_at_a_solution(precision, rng):
+    solution = torch.randn(CANVAS, generator=rng)
+    torch.testing.assert_close(precision.solve(precision @ solution, solution), solution)
+
+
+def test_the_mean_is_that_of_the_dense_posterior(precision, rng):
+    image = torch.rand(1, 1, HEIGHT - 2, WIDTH - 4, generator=rng)
+    blur_matrix = matrix(lambda x: blur(x, precision.kernel))
+    evidence = blur_matrix.T @ image.flatten() / NOISE**2 + RANGE_PRECISION * RANGE_MEAN
+    expected = torch.linalg.solve(matrix(precision.__matmul__), evidence)
+    mean = precision.mean(image, torch.full(CANVAS, 0.5))
+    torch.testing.assert_close(mean.flatten(), expected, atol=1e-3, rtol=0)
+
+
+def test_the_covariance_of_the_samples_is_the_inverse_of_the_precision(precision, rng):
+    count = 8000
+    samples = precision.sample(torch.Size((count, 1, HEIGHT, WIDTH)), rng).flatten(1)
+    root = torch.linalg.cholesky(matrix(precision.__matmul__))
+    white = samples @ root  # identity covariance, if the samples have the inverse of the precision
+    spread = torch.linalg.eigvalsh(white.T @ white / count)
+    ratio = (PIXELS / count) ** 0.5  # edges of the spectrum of pure noise: (1 -+ ratio) ** 2
+    assert (1 - ratio) ** 2 - 0.03 < spread.min() < spread.max() < (1 + ratio) ** 2 + 0.03
+    assert white.mean(0).abs().max() < 5 / count**0.5
+
+
+def test_the_standard_deviation_is_the_root_of_the_diagonal_of_the_inverse(precision, rng):
+    count = 2000
+    std = standard_deviation(precision, torch.Size(CANVAS), count, rng)
+    expected = torch.linalg.inv(matrix(precision.__matmul__)).diagonal().sqrt().view(CANVAS)
+    relative_error = 1 / (2 * count) ** 0.5
+    torch.testing.assert_close(std, expected, atol=0, rtol=5 * relative_error)
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 9])
+def test_every_sample_counts_once_whatever_the_batch(precision, rng, count, monkeypatch):
+    drawn = []
+
+    def sample(_, shape, __):
+        drawn.append(shape[0])
+        return torch.full(shape, 2.0)
+
+    monkeypatch.setattr(Precision, "sample", sample)
+    std = standard_deviation(precision, torch.Size(CANVAS), count, rng)
+    torch.testing.assert_close(std, torch.full(CANVAS, 2.0))
+    assert sum(drawn) == count
+
+
+def test_without_evidence_the_deviation_is_that_of_the_range(rng):
+    nothing = Precision(
+        torch.zeros(1, 1, 3, 3), 1.0, flat_precision(torch.zeros(CANVAS), None, 1.0).weights
+    )
+    std = standard_deviation(nothing, torch.Size(CANVAS), 1000, rng)
+    torch.testing.assert_close(std, torch.full(CANVAS, RANGE_PRECISION**-0.5), atol=0, rtol=0.12)
+
+
+def test_the_flat_precision_has_no_gradient_weights(precision):
+    flat = flat_precision(torch.rand(CANVAS), precision.kernel, NOISE)
+    assert all(not weight.any() for weight in flat.weights)
+    blur_matrix = matrix(lambda x: blur(x, precision.kernel))
+    expected = blur_matrix.T @ blur_matrix / NOISE**2 + RANGE_PRECISION * torch.eye(PIXELS)
+    torch.testing.assert_close(matrix(flat.__matmul__), expected, atol=1e-10, rtol=0)
+
+
+def test_the_sparse_weights_are_half_the_reciprocal_of_the_second_moments(precision, rng):
+    mean = 10 * torch.randn(CANVAS, generator=rng)  # gradients far above any floor
+    samples = torch.randn(4, 1, HEIGHT, WIDTH, generator=rng)
+    variances = gradient_variances(samples)
+    sparse = sparse_precision(mean, precision.kernel, NOISE, variances)
+    for dim, weight, variance in zip((-2, -1), sparse.weights, variances, strict=True):
+        torch.testing.assert_close(variance, difference(samples, dim).square().mean(0, keepdim=True))
+        moments = difference(mean, dim).square() + variance
+        torch.testing.assert_close(2 * weight * moments, torch.ones_like(weight), atol=0.05, rtol=0)
+
+
+def test_the_sparse_weights_are_bounded_where_the_image_is_flat(precision):
+    sparse = sparse_precision(torch.full(CANVAS, 0.5), precision.kernel, NOISE)
+    assert all(weight.isfinite().all() for weight in sparse.weights)
+
+
+def test_channels_are_independent(precision, rng):
+    right_side = torch.randn(1, 2, HEIGHT, WIDTH, generator=rng)
+    both = precision.solve(right_side, torch.zeros_like(right_side))
+    for channel in range(2):
+        alone = right_side[:, channel : channel + 1]
+        expected = precision.solve(alone, torch.zeros_like(alone))
+        torch.testing.assert_close(both[:, channel : channel + 1], expected)
