@@ -29,7 +29,7 @@ def rate_in_script(size: int) -> float:
 def rate_in_napari(size: int, show: bool) -> float:
     """Return the steps per second of a run started by the button, in the worker's own clock."""
     import napari
-    from qtpy.QtWidgets import QApplication
+    from qtpy.QtCore import QEventLoop
 
     from napari_vdip._widget import DeconvolutionWidget
 
@@ -39,8 +39,9 @@ def rate_in_napari(size: int, show: bool) -> float:
     viewer.add_image(cells(size=size).blurred, name="cells")
     widget.form.value = SETTINGS
     widget.run.native.click()
-    widget._session.finished.connect(QApplication.quit)
-    QApplication.exec()
+    events = QEventLoop()
+    widget._session.finished.connect(events.quit)
+    events.exec()
     seconds = viewer.layers["cells latent"].metadata["napari-vdip"]["seconds"]
     viewer.close()
     return SETTINGS.steps / float(seconds)

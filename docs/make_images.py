@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import napari
+from qtpy.QtCore import QEventLoop
 from qtpy.QtWidgets import QApplication
 from skimage.io import imread
 
@@ -49,10 +50,11 @@ def window(image: Path | None, psf_shape: int, output: Path) -> None:
     widget.form.value = Settings(psf_shape=psf_shape)
     settle(1)
     widget.run.native.click()
-    while not widget.run.enabled:
-        settle(0.1)
+    events = QEventLoop()
+    widget._session.finished.connect(events.quit)
+    events.exec()
     for layer in viewer.layers:
-        layer.visible = "PSF" in layer.name or "latent" in layer.name
+        layer.visible = layer.name.endswith(("PSF", "latent"))
     viewer.reset_view()
     settle(1)
     viewer.screenshot(output, canvas_only=False, flash=False)
