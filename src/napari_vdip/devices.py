@@ -42,7 +42,7 @@ def transforms(name: str) -> bool:
     """Whether a device has Fourier transforms, which early MPS versions lack."""
     try:
         torch.fft.irfft2(torch.fft.rfft2(torch.ones(4, 4, device=name)))
-    except RuntimeError:  # NotImplementedError is one
+    except RuntimeError:  # what PyTorch raises for an operation that a device lacks
         return False
     return True
 

@@ -2,7 +2,7 @@
 
 The networks find the basin, which is what blind deconvolution is hard for; they are slow to settle in
 it. There, the posterior of the image has a closed form up to its weights (see ``posterior``) and the
-kernel is a small quadratic problem, so a few rounds of either do what thousands of steps would not.
+kernel is a small quadratic problem, so a few cheap rounds of either take over.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class Settings:
     psf_generator: PsfGenerator = _option(
         "free",
         "free: one logit per pixel of the point spread function. network: two dense layers, as "
-        "published, which need a hundred times smaller learning rate.",
+        "published, which need a thousand times smaller learning rate.",
     )
     widths: tuple[int, ...] = _option(
         (16, 32, 64, 64, 64),
@@ -171,7 +171,7 @@ class Settings:
         "code, which drops a covariance.",
     )
     mixed_precision: bool = _option(
-        True, "Run the networks in bfloat16 on CUDA, twice as fast; the objective stays in float32."
+        True, "Run the networks in bfloat16 on CUDA; the objective stays in float32."
     )
     headroom: float | None = _option(
         0.3,
