@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
-from napari_vdip.metrics import aligned_quality, kernel_error
+from napari_vdip.metrics import align, aligned_quality, best_correlation, error_ratio, kernel_error, shifted
 
 
 @pytest.fixture
@@ -85,3 +85,23 @@ def test_the_kernel_error_of_two_spots_and_one_is_known():
     one, two = np.array([[1.0]]), np.array([[1.0, 0.0, 1.0]])
     assert kernel_error(two, one) == pytest.approx(1 + 0.5 - 2 * 0.5)
     assert kernel_error(one, two) == pytest.approx(kernel_error(two, one))
+
+
+def test_shifting_repeats_what_aligning_did(truth):
+    restored = shift(truth, (1.25, -2.5), order=5, mode="nearest")
+    best, target, by = align(restored, truth)
+    np.testing.assert_allclose(shifted(restored, by), best)
+    np.testing.assert_array_equal(target, truth[15:-15, 15:-15])
+
+
+def test_the_error_ratio_is_one_for_itself_and_proportional_to_the_error(truth):
+    error = np.random.default_rng(1).normal(0, 0.1, truth.shape)
+    assert error_ratio(truth + error, truth + error, truth) == pytest.approx(1)
+    assert error_ratio(truth + 2 * error, truth + error, truth) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("by", [(3, -5), (0, 0)])
+def test_the_best_correlation_undoes_a_whole_pixel_shift_at_any_scale(truth, by):
+    correlation, found = best_correlation(5 + 3 * np.roll(truth, by, (0, 1)), truth)
+    assert correlation == pytest.approx(1)
+    assert found == (-by[0], -by[1])

@@ -69,6 +69,37 @@ def aligned_quality(
     ValueError
         If the shapes differ, or the border does not cover the reach.
     """
+    best, target, shift = align(restored, truth, border=border, reach=reach, subpixels=subpixels)
+    error = np.mean((best - target) ** 2)
+    psnr = float("inf") if error == 0 else float(10 * np.log10(data_range**2 / error))
+    ssim = structural_similarity(
+        best,
+        target,
+        data_range=data_range,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
+    return Quality(psnr, float(ssim), shift)
+
+
+def align(
+    restored: NDArray[np.floating],
+    truth: NDArray[np.floating],
+    *,
+    border: int = 15,
+    reach: int = 10,
+    subpixels: int = 4,
+) -> tuple[Array, Array, tuple[float, float]]:
+    """Shift a restored image onto the truth; parameters and errors are those of `aligned_quality`.
+
+    Returns
+    -------
+    restored, truth : array
+        Both without the border.
+    shift : tuple of float
+        The ``(y, x)`` shift in pixels that was applied to the restored image.
+    """
     if restored.shape != truth.shape or truth.ndim != 2:
         raise ValueError(f"restored: expected the truth's 2-D shape {truth.shape}, got {restored.shape}")
     if border < reach or 2 * border >= min(truth.shape):
@@ -91,17 +122,13 @@ def aligned_quality(
         return float(costs.min()), best, shift
 
     _, best, shift = min((candidate(fraction) for fraction in fractions), key=lambda found: found[0])
-    error = np.mean((best - target) ** 2)
-    psnr = float("inf") if error == 0 else float(10 * np.log10(data_range**2 / error))
-    ssim = structural_similarity(
-        best,
-        target,
-        data_range=data_range,
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-    )
-    return Quality(psnr, float(ssim), shift)
+    return best, target, shift
+
+
+def shifted(image: NDArray[np.floating], by: tuple[float, float], border: int = 15) -> Array:
+    """Shift a ``(Y, X)`` image bilinearly by ``(y, x)`` pixels, as `align` does, and cut off the border."""
+    moved: Array = spline_shift(np.asarray(image, np.float64), by, order=1, mode="nearest")
+    return moved[border:-border, border:-border]
 
 
 def squared_differences(area: Array, target: Array) -> Array:
@@ -121,3 +148,42 @@ def kernel_error(estimate: NDArray[np.floating], truth: NDArray[np.floating]) ->
     first, second = (np.asarray(k, np.float64) / np.sum(k) for k in (estimate, truth))
     overlap = fftconvolve(first, second[::-1, ::-1], mode="full").max()
     return float(max(np.sum(first**2) + np.sum(second**2) - 2 * overlap, 0.0))
+
+
+def error_ratio(
+    restored: NDArray[np.floating], known: NDArray[np.floating], truth: NDArray[np.floating]
+) -> float:
+    """Spectral norm of a restoration's error over that of the restoration with the known kernel.
+
+    All are ``(Y, X)`` in the same units; each restoration is aligned with the truth by itself.
+    """
+    first, second = (
+        np.linalg.norm(best - target, 2)
+        for best, target, _ in (align(restored, truth), align(known, truth))
+    )
+    return float(first / second)
+
+
+def best_correlation(
+    image: NDArray[np.floating], reference: NDArray[np.floating], reach: int = 10
+) -> tuple[float, tuple[int, int]]:
+    """Pearson correlation of two ``(Y, X)`` images at the best whole-pixel shift.
+
+    Returns
+    -------
+    float
+        The correlation over the pixels that both have at that shift.
+    tuple of int
+        The ``(y, x)`` shift that was applied to the image, up to `reach` pixels.
+    """
+
+    def overlap(array: NDArray[np.floating], y: int, x: int) -> Array:
+        height, width = array.shape
+        area = array[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
+        return np.asarray(area, np.float64).ravel()
+
+    shifts = [(y, x) for y in range(-reach, reach + 1) for x in range(-reach, reach + 1)]
+    return max(
+        (float(np.corrcoef(overlap(image, -y, -x), overlap(reference, y, x))[0, 1]), (y, x))
+        for y, x in shifts
+    )

@@ -1,0 +1,74 @@
+"""Plots of ``docs/benchmarks.md``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rows import Row, by, calibrated, part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+
+
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Any]]:
+    """Return an empty figure that needs no display, and its axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((width, height), layout="constrained")
+    return figure, list(np.atleast_1d(figure.subplots(1, columns)))
+
+
+def plot_scaling(rows: list[Row]) -> Figure | None:
+    """Draw seconds per step against the size of image and kernel."""
+    groups = [("images", "image_side", "image side (px)"), ("psfs", "psf_side", "PSF window (px)")]
+    if not all(part(rows, name) for name, *_ in groups):
+        return None
+    figure, axes = new_figure(8, 3.2, 2)
+    for axis, (name, over, label) in zip(axes, groups, strict=True):
+        for (place,), group in by(part(rows, name), "place").items():
+            for stage in group[0]["seconds_per_step"]:
+                points = [(row[over], row["seconds_per_step"].get(stage)) for row in group]
+                axis.loglog(*zip(*points, strict=True), "o-", label=f"{stage}, {place}")
+        axis.set(xlabel=label, ylabel="seconds per step")
+        axis.legend(fontsize="small")
+    return figure
+
+
+def plot_curve(rows: list[Row]) -> Figure | None:
+    """Draw quality against time."""
+    curves = part(rows, "curve")
+    if not curves:
+        return None
+    figure, (axis,) = new_figure(5, 3.2)
+    for row in curves:
+        axis.plot(*zip(*row["points"], strict=True), label=row["place"])
+    axis.axhline(curves[0]["blurred"], color="grey", linestyle=":", label="blurred")
+    axis.set(xlabel="seconds", ylabel="PSNR (dB)")
+    axis.legend(fontsize="small")
+    return figure
+
+
+def plot_reliability(rows: list[Row]) -> Figure | None:
+    """Draw the part of errors inside an interval against the probability it promises."""
+    chosen = calibrated(rows)
+    if not chosen:
+        return None
+    figure, (axis,) = new_figure(4, 3.6)
+    for row in chosen:
+        axis.plot(row["nominal"], row["empirical"], color="0.8", linewidth=0.8)
+    mean = np.mean([row["empirical"] for row in chosen], 0)
+    axis.plot(chosen[0]["nominal"], mean, "o-", label="mean of the scenes")
+    axis.plot([0, 1], [0, 1], "k:", label="ideal")
+    axis.set(xlabel="nominal coverage", ylabel="empirical coverage", aspect="equal")
+    axis.legend(fontsize="small")
+    return figure
+
+
+PLOTS: dict[str, Callable[[list[Row]], Figure | None]] = {
+    "scaling": plot_scaling,
+    "curve": plot_curve,
+    "reliability": plot_reliability,
+}

@@ -1,0 +1,319 @@
+"""Write the tables and plots of ``docs/benchmarks.md`` from the results of the benchmarks.
+
+    python benchmarks/report.py [--results FOLDER] [--document FILE]
+
+Text between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced by the table of that name; all
+other text of the document stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from common import RESULTS, ROOT
+from plots import PLOTS
+from quality import mean_of
+from rows import Row, by, calibrated, part, quality_rows, read
+from speed import exponents
+
+from napari_vdip.settings import METHODS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+NOTHING = "Not measured yet."
+MARKED = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+NAMES = {
+    "blurred": "blurred input",
+    "default": "**default preset**",
+    "paper": "`paper` preset",
+    "SelfDeblur-like": "DIP, SelfDeblur's schedule",
+    "rl_true": "Richardson-Lucy, true PSF, 30 iterations",
+    "rl_true_best": "Richardson-Lucy, true PSF, best iterations",
+    "wiener_true": "Wiener, true PSF",
+    "blind_rl": "blind Richardson-Lucy, 10 rounds",
+    "blind_rl_best": "blind Richardson-Lucy, best rounds",
+    "rl_gaussian_best": "Richardson-Lucy, best Gaussian and iterations",
+}
+COLUMNS = (
+    ("images", "images", "d"),
+    ("psnr", "PSNR", ".2f"),
+    ("ssim", "SSIM", ".4f"),
+    ("worst", "worst PSNR", ".2f"),
+    ("failures", "failures", "d"),
+    ("below", "below input", "d"),
+    ("error_ratio", "error ratio", ".3f"),
+    ("kernel_error", "kernel error", ".5f"),
+    ("kernel_energy", "kernel energy", ".4f"),
+    ("kernel_energy_true", "true energy", ".4f"),
+    ("covered", "covered", ".3f"),
+    ("rank_correlation", "rank corr.", ".3f"),
+    ("correlation", "Pearson corr.", ".4f"),
+    ("seconds", "seconds", ".1f"),
+)
+ALT_TEXTS = {
+    "curve": "PSNR against seconds",
+    "scaling": "Seconds per step against the size of image and point spread function",
+    "reliability": "Empirical against nominal coverage",
+}
+NO_REFERENCE = (("niqe", "NIQE", ".2f"), ("brisque", "BRISQUE", ".1f"), ("piqe", "PIQE", ".1f"))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--document", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    arguments = parser.parse_args(argv)
+    runs, rows = read(arguments.results)
+    blocks = {name: make(rows) for name, make in TABLES.items()}
+    blocks |= {"environments": environments(runs), "missing": missing(runs)}
+    images = arguments.document.parent / "images"
+    images.mkdir(exist_ok=True)
+    for name, draw in PLOTS.items():
+        blocks[f"plot-{name}"] = NOTHING
+        figure = draw(rows)
+        if figure is not None:
+            figure.savefig(images / f"benchmark_{name}.png", dpi=80)
+            blocks[f"plot-{name}"] = f"![{ALT_TEXTS[name]}](images/benchmark_{name}.png)"
+    arguments.document.write_text(filled(arguments.document.read_text(), blocks))
+
+
+def filled(document: str, blocks: dict[str, str]) -> str:
+    """Replace what stands between the markers of each block by its text."""
+    unknown = {name for _, name, _ in MARKED.findall(document)} - set(blocks)
+    if unknown:
+        raise ValueError(f"document: expected tables of {sorted(blocks)}, got {min(unknown)!r}")
+    return MARKED.sub(lambda found: f"{found[1]}{blocks[found[2]].rstrip()}\n{found[3]}", document)
+
+
+def table(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table whose columns but the first are aligned to the right."""
+    names = list(headings)
+    rule = ["---", *["---:"] * (len(names) - 1)]
+    body = [list(line) for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [names, rule, *body]) if body else NOTHING
+
+
+def summary(rows: list[Row], columns: Sequence[tuple[str, str, str]] = COLUMNS) -> str:
+    """Return a table of means, one line for each method, with the columns that any method has."""
+    lines = [(title(*of), mean_of(group)) for of, group in by(rows, "method", "preset").items()]
+    present = [column for column in columns if any(column[0] in averages for _, averages in lines)]
+    return table(
+        ["", *(heading for _, heading, _ in present)],
+        (
+            [name, *(format(averages[key], form) if key in averages else "" for key, _, form in present)]
+            for name, averages in lines
+        ),
+    )
+
+
+def title(method: str, preset: str | None) -> str:
+    """Return the name of a method for readers."""
+    return NAMES.get(method, method) + (f" (`{preset}`)" if preset else "")
+
+
+def quality(dataset: str) -> Callable[[list[Row]], str]:
+    """Return the maker of a dataset's table."""
+
+    def make(rows: list[Row]) -> str:
+        chosen = quality_rows(rows, dataset)
+        side = chosen[0]["crop"] if chosen else None
+        return summary(chosen) + (
+            f"\n\nTop left {side} by {side} pixels of each image only." if side else ""
+        )
+
+    return make
+
+
+def levin_images(rows: list[Row]) -> str:
+    """Return PSNR and SSIM of each Levin image with the default preset."""
+    chosen = [row for row in rows if row.get("method") == "default"]
+    images = by([row for row in chosen if row["dataset"] in ("levin", "levin31")], "image")
+    lines = []
+    for (image,), group in sorted(images.items()):
+        cells = {row["dataset"]: f"{row['psnr']:.2f} / {row['ssim']:.4f}" for row in group}
+        lines.append(
+            [image, f"{group[0]['psnr_blurred']:.2f}", *(cells.get(n, "") for n in ("levin", "levin31"))]
+        )
+    return table(["image", "blurred", "own window", "window 31"], lines)
+
+
+def six_methods(rows: list[Row]) -> str:
+    """Return PSNR, SSIM and kernel error of the six methods of the paper for each dataset and class."""
+    chosen = [row for row in quality_rows(rows) if row["method"] in METHODS]
+    groups = by(chosen, "dataset", "class")
+    columns = [f"{dataset} {kind or ''}".strip() for dataset, kind in groups]
+    presets = list(by(chosen, "preset"))
+    forms = {"psnr": ".2f", "ssim": ".3f", "kernel_error": ".5f"}
+    lines = []
+    for method, (preset,) in itertools.product(METHODS, presets):
+        cells = []
+        for group in groups.values():
+            averages = mean_of([row for row in group if (row["method"], row["preset"]) == (method, preset)])
+            shown = [format(averages[name], form) for name, form in forms.items() if name in averages]
+            cells.append(" / ".join(shown))
+        lines.append([title(method, preset), *cells])
+    return table(["PSNR / SSIM / kernel error", *columns], lines if chosen else [])
+
+
+def specimens(rows: list[Row]) -> str:
+    """Return PSNR for each kind, point spread function and photon count, one column for each method."""
+    chosen = quality_rows(rows, "specimens")
+    methods = list(by(chosen, "method", "preset"))
+    lines = []
+    for (kind, psf, photons), group in by(chosen, "kind", "psf", "photons").items():
+        values = {(row["method"], row["preset"]): f"{row['psnr']:.2f}" for row in group}
+        lines.append([f"{kind}, {psf}, {photons}", *(values.get(method, "") for method in methods)])
+    return table(["kind, PSF, photons", *(title(*method) for method in methods)], lines)
+
+
+def no_reference(rows: list[Row]) -> str:
+    """Return the measures without a reference for each dataset and method."""
+    chosen = [row for row in quality_rows(rows) if any(name in row for name, *_ in NO_REFERENCE)]
+    parts = [
+        f"`{dataset}`\n\n{summary(group, NO_REFERENCE)}"
+        for (dataset,), group in by(chosen, "dataset").items()
+    ]
+    return "\n\n".join(parts) or NOTHING
+
+
+def speed(rows: list[Row]) -> str:
+    """Return the comparison with the published schedule and the time to quality."""
+
+    def rates(seconds: dict[str, float]) -> str:
+        return ", ".join(f"{1 / value:.2f} {stage}" for stage, value in seconds.items())
+
+    reached = {
+        row["place"]: f"{row['seconds_to_quality']:.1f} of {row['seconds']:.1f}"
+        for row in part(rows, "curve")
+    }
+    lines = [
+        [
+            size_of(row),
+            rates(row["seconds_per_step"]),
+            rates(row["paper_seconds_per_step"]),
+            f"{row['seconds']:.1f}",
+            f"{row['paper_seconds_projected']:.0f}",
+            f"**{row['times_faster']:.1f}**",
+            reached.get(row["place"], ""),
+        ]
+        for row in part(rows, "versus")
+    ]
+    names = "steps/s", "steps/s, `paper`", "seconds", "seconds, `paper`", "times faster", "s to quality"
+    return table(["", *names], lines)
+
+
+def stages(rows: list[Row]) -> str:
+    """Return how the time of a whole run divides over its stages."""
+    lines = [
+        [size_of(row), stage, str(row["steps"][stage]), f"{seconds:.1f}", f"{seconds / row['seconds']:.0%}"]
+        for row in part(rows, "versus")
+        for stage, seconds in row["stage_seconds"].items()
+    ]
+    return table(["", "stage", "steps", "seconds", "of the run"], lines)
+
+
+def scaling(rows: list[Row]) -> str:
+    """Return seconds per step and memory at each size."""
+    lines = [
+        [
+            size_of(row),
+            ", ".join(f"{1000 * s:.0f} {stage}" for stage, s in row["seconds_per_step"].items()),
+            f"{row['finish_seconds']:.1f}",
+            f"{row['peak_memory'] / 1e9:.2f}",
+            f"{row['peak_gpu_memory'] / 1e9:.2f}" if row["peak_gpu_memory"] else "",
+        ]
+        for name in ("images", "psfs")
+        for row in part(rows, name)
+    ]
+    return table(["", "ms per step", "s at the end", "GB of memory", "GB on the GPU"], lines)
+
+
+def growth(rows: list[Row]) -> str:
+    """Return the exponents fitted to the seconds per step."""
+    lines = [
+        [place, label, stage, f"{value:.2f}"]
+        for name, over, label in (
+            ("images", "image_side", "pixels"),
+            ("psfs", "psf_side", "side of the PSF"),
+        )
+        for (place,), group in by(part(rows, name), "place").items()
+        for stage, value in exponents(group, over).items()
+    ]
+    return table(["", "seconds per step against", "stage", "exponent"], lines)
+
+
+def size_of(row: Row) -> str:
+    """Return where and at which size a row of `speed` was measured."""
+    return f"{row['place']}, {row['image_side']} px, PSF {row['psf_side']} px"
+
+
+def calibration(rows: list[Row]) -> str:
+    """Return coverage and rank correlation of every scene, and their means."""
+    lines = [
+        [
+            row["image"],
+            f"{row['covered']:.3f}",
+            f"{row['rank_correlation']:.3f}",
+            f"{row['rms_std'] / row['rms_error']:.2f}",
+            f"{row['psnr']:.2f}",
+        ]
+        for row in calibrated(rows)
+    ]
+    if lines:
+        averages = np.mean([[float(cell) for cell in line[1:]] for line in lines], 0)
+        lines.append(["**mean**", *(f"{value:.3f}" for value in averages)])
+    return table(
+        ["scene", "covered by ±1.96 std", "rank correlation", "rms std / rms error", "PSNR"], lines
+    )
+
+
+def environments(runs: list[Row]) -> str:
+    """Return what the results were measured with."""
+    lines = [
+        [
+            run["date"],
+            run["device"],
+            f"{run['cpu']}, {run['threads']} threads",
+            ", ".join(f"{name} {number}" for name, number in run["versions"].items()),
+            f"{(run['commit'] or 'unknown')[:10]}{' with changes' if run['dirty'] else ''}",
+            str(run["seed"]),
+        ]
+        for run in sorted(runs, key=lambda run: run["date"])
+    ]
+    return table(["run", "device", "processor", "versions", "commit", "seed"], lines)
+
+
+def missing(runs: list[Row]) -> str:
+    """Return which measures and methods were left out, and why."""
+    reasons = {name: why for run in runs for name, why in run.get("missing", {}).items()}
+    return "\n".join(f"- {name}: {why}" for name, why in reasons.items()) or "None is missing."
+
+
+TABLES: dict[str, Callable[[list[Row]], str]] = {
+    **{
+        name: quality(name)
+        for name in ("levin", "levin31", "lai", "microscopy", "specimens", "biosr", "noise")
+    },
+    "levin-images": levin_images,
+    "six-methods": six_methods,
+    "specimens-images": specimens,
+    "no-reference": no_reference,
+    "speed": speed,
+    "stages": stages,
+    "scaling": scaling,
+    "growth": growth,
+    "calibration": calibration,
+}
+
+
+if __name__ == "__main__":
+    main()

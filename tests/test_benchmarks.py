@@ -1,0 +1,228 @@
+"""The benchmarks' own rules: datasets, peers, results on disk, and the report."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage.io import imsave
+
+from napari_vdip.scenes import gaussian_psf, specimen
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+calibration, common, datasets, noreference, peers, quality, report, speed = (
+    importlib.import_module(name)
+    for name in (
+        "calibration",
+        "common",
+        "datasets",
+        "noreference",
+        "peers",
+        "quality",
+        "report",
+        "speed",
+    )
+)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def levin_folder(tmp_path, rng):
+    """Two images in the layout of Levin's, whose first kernel is lopsided and whose fourth is turned."""
+    gt = tmp_path / "levin" / "gt"
+    gt.mkdir(parents=True)
+    truth = rng.integers(0, 255, (64, 64)).astype(np.uint8)
+    kernel = np.zeros((5, 5), np.uint8)
+    kernel[1, 1:4] = 100, 50, 200
+    imsave(gt / "im1.png", truth, check_contrast=False)
+    for number in (1, 4):
+        imsave(gt / f"kernel{number}.png", kernel, check_contrast=False)
+        blurred = datasets.lai_blurred(truth, kernel.astype(float), rng)
+        imsave(tmp_path / "levin" / f"im1_kernel{number}_img.png", blurred, check_contrast=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_the_rule_of_lai_is_a_correlation_with_replicated_border_and_uniform_noise(rng, channels):
+    sharp = rng.integers(0, 256, (12, 10, *channels)).astype(np.uint8)
+    kernel = rng.uniform(0, 9, (3, 5))
+    blurred = datasets.lai_blurred(sharp, kernel, np.random.default_rng(7))
+    padded = np.pad(sharp / 255, ((1, 1), (2, 2), *((0, 0) for _ in channels)), mode="edge")
+    expected = sum(
+        kernel[row, column] / kernel.sum() * padded[row : row + 12, column : column + 10]
+        for row in range(3)
+        for column in range(5)
+    )
+    noise = 0.01 * np.random.default_rng(7).random(sharp.shape)
+    assert blurred.dtype == np.uint8
+    assert np.abs(blurred - 255 * (expected + noise).clip(0, 1)).max() <= 0.5 + 1e-9
+
+
+def test_luma_spans_the_studio_range_and_takes_greys_as_equal_colours():
+    grey = np.array([[0, 128, 255]], np.uint8)
+    colour = np.dstack([grey] * 3)
+    np.testing.assert_allclose(datasets.luma(grey)[0, [0, 2]], [16, 235])
+    np.testing.assert_allclose(datasets.luma(colour), datasets.luma(grey))
+    assert datasets.luma(np.array([[[255, 0, 0]]]))[0, 0] == pytest.approx(16 + 65.481)
+
+
+def test_downsampling_averages_blocks_of_large_images_and_leaves_small_ones(rng):
+    large, small = rng.normal(size=(512, 514)), rng.normal(size=(300, 300))
+    blocks = large.reshape(256, 2, 257, 2).mean((1, 3))
+    np.testing.assert_allclose(datasets.downsampled(large), blocks)
+    np.testing.assert_array_equal(datasets.downsampled(small), small)
+
+
+def test_levin_cases_have_the_papers_windows_and_kernels_as_convolution_kernels(levin_folder):
+    first, fourth = datasets.levin(levin_folder)
+    assert [first.window, fourth.window] == [17, 27]
+    np.testing.assert_allclose(first.psf, fourth.psf[::-1, ::-1])  # the fourth is stored turned
+    assert first.psf.sum() == pytest.approx(1)
+    assert first.psf[3, 1] > first.psf[3, 3]
+    assert {case.window for case in datasets.levin(levin_folder, 31)} == {31}
+
+
+def test_generated_cases_cover_kinds_point_spread_functions_and_noise(monkeypatch):
+    monkeypatch.setattr(datasets, "SPECIMEN_PHOTONS", (100,))
+    monkeypatch.setattr(datasets, "SPECIMEN_PSFS", {"gauss5": gaussian_psf(5, 0.9)})
+    cases = list(datasets.specimens())
+    assert [case.notes["kind"] for case in cases] == list(datasets.SPECIMENS)
+    assert all(case.window == 5 and case.truth.shape == case.image.shape for case in cases)
+    by_level = [np.std(case.image - case.truth) for case in datasets.noise()]
+    assert by_level == sorted(by_level)
+    assert len(by_level) == len(datasets.NOISE_LEVELS)
+
+
+@pytest.mark.parametrize("peer", ["rl_true", "wiener_true"])
+def test_a_peer_that_knows_the_point_spread_function_is_better_than_the_input(peer, monkeypatch):
+    monkeypatch.setattr(peers, "RL_ITERATIONS", (10, 30))
+    scene = specimen("filaments", gaussian_psf(9, 1.5), size=64, photons=5000)
+    case = datasets.from_scene(scene, "specimens", "filaments", {})
+    before = quality.likeness(case, case.image)[0]
+    *_, last = peers.PEERS[peer](case)
+    assert quality.likeness(case, last.latent)[0] > before + 3
+
+
+def test_blind_richardson_lucy_keeps_the_intensities_and_returns_a_point_spread_function(monkeypatch):
+    pytest.importorskip("pyBlindRL")
+    monkeypatch.setattr(peers, "BLIND_ITERATIONS", (2,))
+    scene = specimen("nuclei", gaussian_psf(9, 1.5), size=64, photons=5000)
+    (restored,) = peers.blind_rl(datasets.from_scene(scene, "specimens", "nuclei", {}))
+    assert restored.latent.mean() == pytest.approx(scene.blurred.mean(), rel=0.02)
+    assert restored.psf.shape == (9, 9)
+    assert restored.psf.sum() == pytest.approx(1)
+
+
+def test_a_peer_that_does_nothing_returns_the_image_itself(rng):
+    image = rng.uniform(0, 9, (20, 22, 3))
+    np.testing.assert_allclose(peers.extended_and_scaled(image, 7, lambda extended: extended), image)
+
+
+def test_a_measure_that_fails_is_left_out_and_says_why(rng):
+    assert "niqe" not in noreference.scores(rng.uniform(0, 1, (64, 64)), 1.0)
+    assert noreference.reasons["niqe"]
+
+
+def test_results_are_kept_after_every_row_and_resumed_with_the_same_settings(tmp_path):
+    path = tmp_path / "results" / "some.json"
+    settings = {"psf_shape": (3, 5)}
+    first = common.Results(path, {"date": "one"}, resume=False)
+    first.add({"image": "a"}, settings, psnr=np.float64(1.5), shift=(np.nan, 0.25))
+    assert json.loads(path.read_text())["rows"][0]["shift"] == [None, 0.25]
+    second = common.Results(path, {"date": "two"}, resume=True)
+    assert second.has({"image": "a"}, settings)
+    assert not second.has({"image": "a"}, {"psf_shape": (3, 3)})
+    assert not second.has({"image": "b"}, settings)
+    second.add({"image": "b"}, settings)
+    assert [row["run"] for row in json.loads(path.read_text())["rows"]] == [0, 1]
+    third = common.Results(path, {"date": "three"}, resume=False)
+    assert not third.has({"image": "a"}, settings)
+    third.add({"image": "a"}, {"psf_shape": (3, 3)})
+    assert [(row["image"], row["run"]) for row in json.loads(path.read_text())["rows"]] == [
+        ("b", 1),
+        ("a", 2),
+    ]
+    assert [part.name for part in path.parent.iterdir()] == ["some.json"]
+
+
+def test_an_exponent_is_exact_on_a_power_law():
+    x = np.array([3.0, 10.0, 41.0])
+    assert speed.power_law(x, 0.2 * x**1.7) == pytest.approx(1.7)
+
+
+def test_the_coverage_of_a_normal_error_is_nominal(rng):
+    error = np.abs(rng.normal(0, 2.0, 100_000))
+    found = calibration.coverage(error, np.full_like(error, 2.0), [0.5, 0.95])
+    np.testing.assert_allclose(found, [0.5, 0.95], atol=0.01)
+
+
+def test_the_report_replaces_what_is_between_markers_and_nothing_else():
+    text = "one\n<!-- begin a -->\nold\nold\n<!-- end a -->\ntwo\n<!-- begin b -->\n<!-- end b -->\n3"
+    blocks = {"a": "new", "b": "| x |\n"}
+    once = report.filled(text, blocks)
+    assert once == text.replace("old\nold", "new").replace("begin b -->\n", "begin b -->\n| x |\n")
+    assert report.filled(once, blocks) == once
+    with pytest.raises(ValueError, match=r"expected tables of .*got 'b'"):
+        report.filled(text, {"a": "new"})
+
+
+def test_levin_from_the_folder_to_the_report_and_no_image_twice(levin_folder, monkeypatch, capsys):
+    monkeypatch.setattr(peers, "RL_ITERATIONS", (1, 30))
+    monkeypatch.setattr(quality, "scores", lambda image, data_range: {"piqe": 1.0})
+    path = levin_folder / "results" / "quality.json"
+    command = ["--data", str(levin_folder), "--datasets", "levin", "--json", str(path), "--device", "cpu"]
+    command += ["--quick", "--resume", "--no-reference", "--methods", "blurred", "default", "rl_true"]
+    rows = quality.main(command).rows
+    methods = {row["method"]: row for row in rows}
+    assert list(methods) == ["blurred", "default", "rl_true", "rl_true_best"]
+    assert methods["rl_true_best"]["error_ratio"] == pytest.approx(1)
+    assert methods["default"]["kernel_energy_true"] > 0.3
+    assert 0 <= methods["default"]["covered"] <= 1
+    assert quality.main(command).rows == rows
+    assert "default" in capsys.readouterr().out
+
+    document = levin_folder / "docs" / "benchmarks.md"
+    document.parent.mkdir()
+    document.write_text((common.ROOT / "docs" / "benchmarks.md").read_text())
+    arguments = ["--results", str(path.parent), "--document", str(document)]
+    report.main(arguments)
+    written = document.read_text()
+    assert f"| **default preset** | 1 | {methods['default']['psnr']:.2f} |" in written
+    report.main(arguments)
+    assert document.read_text() == written
+
+
+def test_speed_and_calibration_reach_the_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "in_own_process", speed.probe)  # starting processes takes long
+    monkeypatch.setattr(calibration, "PHOTONS", (1000.0,))
+    results = tmp_path / "results"
+    common_options = ["--quick", "--device", "cpu", "--json"]
+    rows = speed.main([*common_options, str(results / "speed.json"), "--sides", "40", "48"]).rows
+    assert [row["part"] for row in rows] == ["versus", "curve", "images", "images", "psfs", "psfs"]
+    assert rows[0]["times_faster"] > 1
+    assert rows[1]["seconds_to_quality"] <= rows[1]["seconds"]
+    (row,) = calibration.main([*common_options, str(results / "calibration.json")]).rows
+    assert row["empirical"] == sorted(row["empirical"])
+    document = tmp_path / "benchmarks.md"
+    names = ("speed", "stages", "scaling", "growth", "calibration", "plot-scaling", "plot-curve")
+    document.write_text("\n".join(f"<!-- begin {name} -->\n<!-- end {name} -->" for name in names))
+    report.main(["--results", str(results), "--document", str(document)])
+    assert report.NOTHING not in document.read_text()
+    assert max(path.stat().st_size for path in (tmp_path / "images").glob("*.png")) < 60_000
+
+
+def test_the_document_has_a_place_for_every_table_and_plot():
+    names = [
+        name for _, name, _ in report.MARKED.findall((common.ROOT / "docs" / "benchmarks.md").read_text())
+    ]
+    expected = {*report.TABLES, *(f"plot-{name}" for name in report.PLOTS), "environments", "missing"}
+    assert set(names) == expected
+    assert len(names) == len(expected)
