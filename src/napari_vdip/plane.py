@@ -12,6 +12,7 @@ from scipy.ndimage import shift
 
 from napari_vdip.images import Intensities
 from napari_vdip.kernels import centred
+from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, size_of
 from napari_vdip.posterior import (
     BATCH,
@@ -20,7 +21,7 @@ from napari_vdip.posterior import (
     sparse_precision,
     standard_deviation,
 )
-from napari_vdip.refinement import SMALLEST_NOISE, refine
+from napari_vdip.refinement import refine
 from napari_vdip.search import search
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class Plane:
         for estimate in search(self.image, self.settings, self.rng):
             yield estimate
         if self.settings.rounds:
-            yield from refine(self.image, estimate, self.settings.rounds, self.rng)
+            floor = self.settings.gradient_floor
+            yield from refine(self.image, estimate, self.settings.rounds, floor, self.rng)
 
     def preview(self, estimate: Estimate) -> Restored:
         """Convert an estimate to arrays, without the std map."""
@@ -99,7 +101,10 @@ class Plane:
     def _std(self, estimate: Estimate) -> Tensor:
         """Marginal standard deviation on the canvas, ``(1, C, H, W)``, for the estimate's kernel."""
         mean, kernel = estimate.posterior.mean, estimate.kernel
-        noise = max(self._noise(estimate), SMALLEST_NOISE)
+        variance = noise_variance(self.image)
+        residual = blur(mean, kernel) - self.image
+        misfit = (residual.square() / variance).mean((-2, -1), keepdim=True).clamp_min(1)
+        noise = (misfit * variance).sqrt()  # what the model does not explain is noise
         precision = flat_precision(mean, kernel, noise)
         if self.settings.prior == "sparse":
             precision = sparse_precision(mean, kernel, noise)

@@ -31,6 +31,7 @@ from napari_vdip.operators import (
     inverse,
     size_of,
 )
+from napari_vdip.solvers import conjugate_gradients
 
 RANGE_PRECISION = 12.0
 """Precision of the uniform distribution on [0, 1], the range of the latent image, and its mean."""
@@ -41,7 +42,6 @@ map, to zero, and gradients below the noise cannot be told from none."""
 SOLVER_STEPS = 15
 BATCH = 4
 """Samples drawn at a time."""
-TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,18 @@ class Precision:
     ----------
     kernel : Tensor
         ``(1, 1, kh, kw)``.
-    noise : float
-        Standard deviation of the noise, in the image's [0, 1] units.
+    noise : Tensor
+        Standard deviation of the noise at each pixel, ``(1, C, Y, X)``, in the image's [0, 1] units.
     weights : tuple of Tensor
         ``xi / 2`` of the vertical ``(1, C, H - 1, W)`` and the horizontal ``(1, C, H, W - 1)`` gradient.
     """
 
     kernel: Tensor
-    noise: float
+    noise: Tensor
     weights: tuple[Tensor, Tensor]
 
     def __matmul__(self, x: Tensor) -> Tensor:
-        data = blur_adjoint(blur(x, self.kernel), self.kernel) / self.noise**2
+        data = blur_adjoint(blur(x, self.kernel) / self.noise.square(), self.kernel)
         down, right = gradient(x)
         prior = gradient_adjoint(self.weights[0] * down, self.weights[1] * right)
         return data + prior + RANGE_PRECISION * x
@@ -76,23 +76,11 @@ class Precision:
         def precondition(r: Tensor) -> Tensor:
             return inverse(torch.fft.rfft2(r, s=size) * average_inverse, size, *size_of(r))
 
-        x = start
-        residual = right_side - self @ x
-        direction = ahead = precondition(residual)
-        slope = _inner(residual, ahead)
-        for _ in range(steps):
-            product = self @ direction
-            length = slope / _inner(direction, product).clamp_min(TINY)
-            x = x + length * direction
-            residual = residual - length * product
-            ahead = precondition(residual)
-            slope, before = _inner(residual, ahead), slope
-            direction = ahead + slope / before.clamp_min(TINY) * direction
-        return x
+        return conjugate_gradients(self.__matmul__, precondition, right_side, start, steps)
 
     def mean(self, image: Tensor, start: Tensor) -> Tensor:
         """Mean of the posterior, ``(1, C, H, W)``, of an image ``(1, C, Y, X)``."""
-        evidence = blur_adjoint(image, self.kernel) / self.noise**2
+        evidence = blur_adjoint(image / self.noise.square(), self.kernel)
         return self.solve(evidence + RANGE_PRECISION * RANGE_MEAN, start)
 
     def sample(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
@@ -103,7 +91,7 @@ class Precision:
 
         height, width = shape[-2:]
         rows, columns = (n - k + 1 for n, k in zip(shape[-2:], size_of(self.kernel), strict=True))
-        data = blur_adjoint(normal(rows, columns), self.kernel) / self.noise
+        data = blur_adjoint(normal(rows, columns) / self.noise, self.kernel)
         prior = gradient_adjoint(
             self.weights[0].sqrt() * normal(height - 1, width),
             self.weights[1].sqrt() * normal(height, width - 1),
@@ -118,19 +106,16 @@ class Precision:
             torch.fft.fftfreq(size[0], device=device)[:, None],
             torch.fft.rfftfreq(size[1], device=device)[None, :],
         )
-        spectrum: Tensor = torch.fft.rfft2(self.kernel, s=size).abs().square() / self.noise**2
+        confidence = self.noise.square().reciprocal().mean((-2, -1), keepdim=True)
+        spectrum: Tensor = torch.fft.rfft2(self.kernel, s=size).abs().square() * confidence
         for weight, angle in zip(self.weights, angles, strict=True):
             typical = weight.log().mean().exp()
             spectrum = spectrum + typical * 4 * torch.sin(torch.pi * angle).square()
         return spectrum + RANGE_PRECISION
 
 
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum((-2, -1), keepdim=True)
-
-
 def sparse_precision(
-    mean: Tensor, kernel: Tensor, noise: float, variances: tuple[Tensor, Tensor] | None = None
+    mean: Tensor, kernel: Tensor, noise: Tensor, variances: tuple[Tensor, Tensor] | None = None
 ) -> Precision:
     """Precision under the sparse gradient prior, whose weights are tight at the given moments.
 
@@ -140,19 +125,19 @@ def sparse_precision(
         ``(1, C, H, W)``.
     kernel : Tensor
         ``(1, 1, kh, kw)``.
-    noise : float
-        Standard deviation of the noise.
+    noise : Tensor
+        Standard deviation of the noise at each pixel, ``(1, C, Y, X)``.
     variances : tuple of Tensor, optional
         Posterior variances of the vertical and the horizontal gradient; zero if not given.
     """
     down, right = gradient_moments(Posterior(mean))
     if variances is not None:
         down, right = down + variances[0], right + variances[1]
-    floor = GRADIENT_FLOOR * noise**2
+    floor = GRADIENT_FLOOR * noise.square().mean((-2, -1), keepdim=True)
     return Precision(kernel, noise, (0.5 / (down + floor), 0.5 / (right + floor)))
 
 
-def flat_precision(mean: Tensor, kernel: Tensor, noise: float) -> Precision:
+def flat_precision(mean: Tensor, kernel: Tensor, noise: Tensor) -> Precision:
     """Precision under the range of the latent image alone."""
     down, right = gradient(mean)
     return Precision(kernel, noise, (torch.zeros_like(down), torch.zeros_like(right)))

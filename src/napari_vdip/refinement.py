@@ -1,8 +1,11 @@
-"""The bound maximised over pixels and point spread function, from where the networks have led.
+"""The bound maximised over gradients and kernel, then over pixels, from where the networks have led.
 
 The networks find the basin, which is what blind deconvolution is hard for; they are slow to settle in
-it. There, the posterior of the image has a closed form up to its weights (see ``posterior``) and the
-kernel is a small quadratic problem, so a few cheap rounds of either take over.
+it. There, the posterior of the latent image has a closed form up to its weights and the kernel is a
+small quadratic problem, so cheap rounds of either take over (see ``candidate``). Where an image tells the
+networks little, as a dense specimen under a compact blur does, they may lead astray: a second candidate
+starts from the blurred image and a Gaussian, keeps to kernels that are the same in all directions, and
+wins if its evidence is the larger.
 """
 
 from __future__ import annotations
@@ -13,25 +16,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_vdip.candidate import Candidate
 from napari_vdip.estimate import Estimate
-from napari_vdip.generators import Posterior
-from napari_vdip.operators import blur, gradient, gradient_adjoint, kernel_adjoint
+from napari_vdip.generators import FreeKernel, Posterior
+from napari_vdip.noise import noise_variance
+from napari_vdip.operators import size_of
 from napari_vdip.posterior import BATCH, gradient_variances, sparse_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-FIRST_NOISE = 0.02
+FIRST_NOISE = 0.035
 """Noise level of the first round, in [0, 1] units; later rounds lower it to that of the image."""
-SMALLEST_NOISE = 1e-3
-KERNEL_STEPS = 40
-POWER_STEPS = 12
-EIGENVALUE_MARGIN = 1.1
-"""Power iteration approaches the largest eigenvalue from below; steps must not be too long."""
+ANNEALED = 0.8
+"""Part of the candidates' rounds in which it is lowered."""
+PIXEL_ROUNDS = 2
+"""Last rounds, in which the pixels are refined for the kernel found. More of them sharpen photographs no
+further, and noise in faint images too far."""
 
 
-def refine(image: Tensor, start: Estimate, rounds: int, rng: torch.Generator) -> Iterator[Estimate]:
-    """Update the posterior of the latent image and the kernel in turn.
+def refine(
+    image: Tensor, start: Estimate, rounds: int, floor: float, rng: torch.Generator
+) -> Iterator[Estimate]:
+    """Update candidates for the kernel, and then the latent image for the best of them.
 
     Parameters
     ----------
@@ -41,30 +48,50 @@ def refine(image: Tensor, start: Estimate, rounds: int, rng: torch.Generator) ->
         Where the networks have led.
     rounds : int
         Number of rounds, each of which is yielded.
+    floor : float
+        Gradient below which the prior makes no difference, in noise levels.
     rng : torch.Generator
         Source of the samples.
 
     Yields
     ------
     Estimate
-        Posterior mean, kernel and noise level after each round.
+        Posterior mean and kernel of the best candidate, and the noise level, after each round.
     """
-    last = noise_level(image)
-    first = max(FIRST_NOISE, last)
-    mean, kernel = centre(start.posterior.mean, start.kernel)
-    variances: tuple[Tensor, Tensor] | None = None
+    variance = noise_variance(image)
+    last = float(variance.min().sqrt())
+    with torch.no_grad():
+        starts = [centre(start.posterior.mean, start.kernel), plain_start(image, size_of(start.kernel))]
+        blurred, _ = mean, _ = starts[1]
+        smallest = floor * float(variance.median().sqrt())
+        candidates = [
+            Candidate(image, *begin, smallest, radial)
+            for begin, radial in zip(starts, (False, True), strict=True)
+        ]
+    kernel_rounds = max(rounds - PIXEL_ROUNDS, 1)
     for done in range(1, rounds + 1):
-        noise = first * (last / first) ** (done / rounds)
+        lowest = FIRST_NOISE * (last / FIRST_NOISE) ** min(1.0, done / (ANNEALED * kernel_rounds))
+        noise = variance.clamp_min(lowest**2)
         with torch.no_grad():  # never across a yield, where the caller's code runs
-            precision = sparse_precision(mean, kernel, noise, variances)
+            if done <= kernel_rounds:
+                for candidate in candidates:
+                    candidate.advance(noise)
+                kernel = max(candidates, key=lambda one: one.evidence(noise)).kernel
+                precision = sparse_precision(blurred, kernel, noise.sqrt())
+            else:
+                samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), rng)
+                precision = sparse_precision(mean, kernel, noise.sqrt(), gradient_variances(samples))
             mean = precision.mean(image, mean)
-            samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), rng)
-            variances = gradient_variances(samples)
-            # Both signs of each deviation: the terms linear in it cancel.
-            kernel = update_kernel(kernel, torch.cat([mean + samples, mean - samples]), image)
-        terms = {"noise": mean.new_tensor(noise)}
+        terms = {"noise": noise.mean().sqrt()}
         step = start.step + done
         yield Estimate("refinement", step, start.steps, Posterior(mean), kernel, terms)
+
+
+def plain_start(image: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Canvas of the blurred image itself, and a wide Gaussian kernel."""
+    top, left = (size // 2 for size in window)
+    canvas = F.pad(image, (left, left, top, top), mode="replicate")
+    return canvas, FreeKernel(window).to(image.device)(image).detach()
 
 
 def centre(mean: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,69 +106,3 @@ def centre(mean: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
         position = torch.arange(len(profile), device=kernel.device) - len(profile) // 2
         by.append(-round(float((profile * position).sum())))
     return mean.roll(by, (-2, -1)), kernel.roll(by, (-2, -1))
-
-
-def update_kernel(kernel: Tensor, latents: Tensor, image: Tensor) -> Tensor:
-    """Least squares of the gradient residual over kernels that are non-negative and sum to one.
-
-    Accelerated projected gradient steps with restarts (Beck and Teboulle, 2009; O'Donoghue and Candes,
-    2015). The expectation over the posterior is the mean over its samples, which keeps the variance of
-    the image in the normal equations; its mean alone would favour too diffuse kernels.
-
-    Parameters
-    ----------
-    kernel : Tensor
-        ``(1, 1, kh, kw)`` to start from.
-    latents : Tensor
-        ``(n, C, H, W)`` samples of the latent image.
-    image : Tensor
-        ``(1, C, Y, X)``.
-    """
-
-    def normal_product(k: Tensor) -> Tensor:
-        product = gradient_adjoint(*gradient(blur(latents, k)))
-        return kernel_adjoint(product, latents).mean((0, 1), keepdim=True)
-
-    target = gradient_adjoint(*gradient(image))
-    target = kernel_adjoint(target, latents).mean((0, 1), keepdim=True)
-    curvature = largest_eigenvalue(normal_product, kernel)
-    ahead, momentum = kernel, 1.0
-    for _ in range(KERNEL_STEPS):
-        following = onto_simplex(ahead - (normal_product(ahead) - target) / curvature)
-        if ((ahead - following) * (following - kernel)).sum() > 0:
-            momentum = 1.0
-        faster = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-        ahead = following + (momentum - 1) / faster * (following - kernel)
-        kernel, momentum = following, faster
-    return kernel
-
-
-def largest_eigenvalue(operator: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
-    """Largest eigenvalue of a symmetric positive operator by power iteration, a little above it."""
-    start = torch.randn(like.shape, generator=torch.Generator().manual_seed(0))
-    vector = start.to(like)
-    value: Tensor = vector.norm()
-    for _ in range(POWER_STEPS):
-        vector = operator(vector / vector.norm())
-        value = vector.norm()
-    return EIGENVALUE_MARGIN * value
-
-
-def onto_simplex(kernel: Tensor) -> Tensor:
-    """Nearest kernel that is non-negative and sums to one (Duchi et al., ICML 2008)."""
-    ordered = kernel.flatten().sort(descending=True).values
-    excess = ordered.cumsum(0) - 1
-    thresholds = excess / torch.arange(1, ordered.numel() + 1, device=kernel.device)
-    return (kernel - thresholds.gather(0, (ordered > thresholds).sum(0, keepdim=True) - 1)).clamp_min(0)
-
-
-def noise_level(image: Tensor) -> float:
-    """Return the standard deviation of the noise of a blurred image ``(1, C, Y, X)``, over all channels.
-
-    Immerkaer (1996): a second difference in both directions removes what is smooth. The median ignores
-    the few pixels where the image is not.
-    """
-    stencil = image.new_tensor([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
-    response = F.conv2d(image.flatten(0, 1).unsqueeze(1), stencil.view(1, 1, 3, 3))
-    level = response.abs().median() / 0.6745 / stencil.norm()
-    return max(float(level), SMALLEST_NOISE)

@@ -1,0 +1,124 @@
+"""A kernel with the posterior of the latent image's gradient, fitted to the gradient of an image.
+
+In the gradient, the sparse prior is one of independent entries, so that the bound has a cheap closed
+form: the posterior of an entry is normal, with the mean of a linear system and the variance
+
+    1 / (sum(k**2) / noise**2 + xi),     xi = 1 / (E[gradient**2] + floor**2)
+
+(Huo et al., Eqs. 12 and 13; Babacan et al., ECCV 2012). It is also blind to what slowly varies over a
+real image and is no blur. Both make it a better place to find the kernel than the image itself; the
+latent image is then found among pixels, where gradients must fit each other (see ``posterior``).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from napari_vdip.kernel_update import ring_of, update_kernel
+from napari_vdip.operators import (
+    blur,
+    blur_adjoint,
+    fast,
+    gradient,
+    inverse,
+    size_of,
+)
+from napari_vdip.solvers import conjugate_gradients
+
+SOLVER_STEPS = 10
+
+
+def gradients(image: Tensor) -> Tensor:
+    """Both differences of ``(1, C, Y, X)`` as a batch ``(2 C, 1, Y - 1, X - 1)``."""
+    down, right = gradient(image)
+    return torch.cat([down[..., :-1], right[..., :-1, :]], 1).transpose(0, 1)
+
+
+def gradient_noise(variance: Tensor) -> Tensor:
+    """Variances of both differences of pixels with the variances ``(1, C, Y, X)``, as a batch.
+
+    A difference of white noise is not white. This is the largest value of its spectrum, twice its mean:
+    with less, the finest of the noise would pass for structure, and the kernel for a narrower one.
+    """
+    down = variance[..., 1:, :-1] + variance[..., :-1, :-1]
+    right = variance[..., :-1, 1:] + variance[..., :-1, :-1]
+    return 2 * torch.cat([down, right], 1).transpose(0, 1)
+
+
+class Candidate:
+    """One local maximum of the bound in the making.
+
+    Parameters
+    ----------
+    image : Tensor
+        ``(1, C, Y, X)`` in [0, 1].
+    latent : Tensor
+        ``(1, C, H, W)`` to start from.
+    kernel : Tensor
+        ``(1, 1, kh, kw)`` to start from.
+    floor : float
+        Gradient, in [0, 1] units, below which the prior makes no difference.
+    radial : bool
+        Whether the kernel is the same in all directions, as that of a well corrected lens in focus.
+
+    Attributes
+    ----------
+    kernel : Tensor
+        ``(1, 1, kh, kw)``, non-negative, sums to one.
+    mean, variance : Tensor
+        Of the latent gradient, ``(2 C, 1, H - 1, W - 1)``.
+    """
+
+    def __init__(self, image: Tensor, latent: Tensor, kernel: Tensor, floor: float, radial: bool):
+        self.target = gradients(image)
+        self.kernel = kernel
+        self.mean = gradients(latent)
+        self.variance = torch.zeros_like(self.mean)
+        self.floor = floor
+        self.radial = radial
+
+    def advance(self, noise: Tensor) -> None:
+        """Update the posterior of the gradient and then the kernel, for variances of the image's noise."""
+        confidence = 1 / gradient_noise(noise)
+        weights = 1 / self._moments()
+        data = blur_adjoint(confidence, self.kernel.square())
+        size = fast(size_of(self.mean))
+        spectrum = torch.fft.rfft2(self.kernel, s=size).abs().square()
+        spectrum = spectrum * confidence.mean((-2, -1), keepdim=True)
+        average = 1 / (spectrum + weights.log().mean((-2, -1), keepdim=True).exp())
+
+        def operator(x: Tensor) -> Tensor:
+            return blur_adjoint(confidence * blur(x, self.kernel), self.kernel) + weights * x
+
+        def precondition(r: Tensor) -> Tensor:
+            return inverse(torch.fft.rfft2(r, s=size) * average, size, *size_of(r))
+
+        evidence = blur_adjoint(confidence * self.target, self.kernel)
+        self.mean = conjugate_gradients(operator, precondition, evidence, self.mean, SOLVER_STEPS)
+        self.variance = 1 / (data + 1 / self._moments())
+        self.kernel = update_kernel(
+            self.kernel, self.mean, self.variance, self.target, confidence, self.radial
+        )
+
+    def evidence(self, noise: Tensor) -> float:
+        """Variational bound for each gradient, less what the kernel's freedom costs, up to a constant.
+
+        The cost is half the logarithm of the number of data for each parameter (Schwarz, 1978).
+        """
+        parameters = len(ring_of(self.kernel).unique()) if self.radial else self.kernel.numel()
+        cost = 0.5 * parameters * math.log(self.target.numel()) / self.target.numel()
+        return self.bound(noise) - cost
+
+    def bound(self, noise: Tensor) -> float:
+        """Variational bound for each gradient, up to a constant, for variances of the image's noise."""
+        squared = gradient_noise(noise)
+        residual = (self.target - blur(self.mean, self.kernel)).square() / squared
+        spread = blur_adjoint(1 / squared, self.kernel.square()) * self.variance
+        prior = self._moments().log().sum() - self.variance.log().sum()
+        return -0.5 * float(residual.sum() + spread.sum() + prior) / self.mean.numel()
+
+    def _moments(self) -> Tensor:
+        return self.mean.square() + self.variance + self.floor**2

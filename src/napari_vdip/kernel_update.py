@@ -1,0 +1,98 @@
+"""The kernel for a given posterior of the latent gradient: a small quadratic problem on the simplex."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from napari_vdip.operators import blur, kernel_adjoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STEPS = 40
+POWER_STEPS = 12
+EIGENVALUE_MARGIN = 1.1
+"""Power iteration approaches the largest eigenvalue from below; steps must not be too long."""
+
+
+def update_kernel(
+    kernel: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    target: Tensor,
+    confidence: Tensor,
+    radial: bool = False,
+) -> Tensor:
+    """Weighted least squares of the expected residual over kernels that are non-negative and sum to one.
+
+    Accelerated projected gradient steps with restarts (Beck and Teboulle, 2009; O'Donoghue and Candes,
+    2015). The variance of independent entries adds a weight on the square of each kernel pixel; the
+    mean alone would favour kernels that are too sharp.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        ``(1, 1, kh, kw)`` to start from.
+    mean, variance : Tensor
+        ``(n, 1, H, W)`` of the latent gradient.
+    target : Tensor
+        ``(n, 1, Y, X)``, gradient of the image.
+    confidence : Tensor
+        ``(n, 1, Y, X)``, one over the variance of its noise.
+    radial : bool
+        Whether only kernels that are the same in all directions are allowed; the start must be one.
+    """
+    within = radial_mean if radial else torch.clone  # projection onto what is allowed
+    spread = kernel_adjoint(confidence, variance).sum(0, keepdim=True)
+
+    def normal_product(k: Tensor) -> Tensor:
+        product = kernel_adjoint(confidence * blur(mean, k), mean).sum((0, 1), keepdim=True)
+        return within(product + spread * k)
+
+    right_side = within(kernel_adjoint(confidence * target, mean).sum((0, 1), keepdim=True))
+    curvature = largest_eigenvalue(normal_product, kernel)
+    ahead, momentum = kernel, 1.0
+    for _ in range(STEPS):
+        following = onto_simplex(ahead - (normal_product(ahead) - right_side) / curvature)
+        if ((ahead - following) * (following - kernel)).sum() > 0:
+            momentum = 1.0
+        faster = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+        ahead = following + (momentum - 1) / faster * (following - kernel)
+        kernel, momentum = following, faster
+    return kernel
+
+
+def ring_of(kernel: Tensor) -> Tensor:
+    """Squared distance of every pixel of a kernel from its centre, ``(kh, kw)``."""
+    y, x = ((torch.arange(size, device=kernel.device) - size // 2) for size in kernel.shape[-2:])
+    return y[:, None].square() + x.square()
+
+
+def radial_mean(kernel: Tensor) -> Tensor:
+    """Replace every pixel by the mean of those at its distance from the centre."""
+    _, ring = ring_of(kernel).flatten().unique(return_inverse=True)
+    totals = kernel.new_zeros(int(ring.max()) + 1).index_add(0, ring, kernel.flatten())
+    means: Tensor = totals / ring.bincount()
+    return means[ring].view_as(kernel)
+
+
+def largest_eigenvalue(operator: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    """Largest eigenvalue of a symmetric positive operator by power iteration, a little above it."""
+    start = torch.randn(like.shape, generator=torch.Generator().manual_seed(0))
+    vector = start.to(like)
+    value: Tensor = vector.norm()
+    for _ in range(POWER_STEPS):
+        vector = operator(vector / vector.norm())
+        value = vector.norm()
+    return EIGENVALUE_MARGIN * value
+
+
+def onto_simplex(kernel: Tensor) -> Tensor:
+    """Nearest kernel that is non-negative and sums to one (Duchi et al., ICML 2008)."""
+    ordered = kernel.flatten().sort(descending=True).values
+    excess = ordered.cumsum(0) - 1
+    thresholds = excess / torch.arange(1, ordered.numel() + 1, device=kernel.device)
+    return (kernel - thresholds.gather(0, (ordered > thresholds).sum(0, keepdim=True) - 1)).clamp_min(0)
