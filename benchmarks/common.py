@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_vdip import Settings
+from napari_vdip.settings import PRESETS
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -29,7 +30,7 @@ def parser_for(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--preset", default="default", help="default or paper")
+    parser.add_argument("--preset", default="default", help=f"one of {tuple(PRESETS)}")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", dest="changes")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps; the best there is if not given")
     parser.add_argument("--seed", type=int, default=0)

@@ -25,7 +25,7 @@ from skimage.metrics import structural_similarity
 
 from napari_vdip import Settings, deconvolve
 from napari_vdip.metrics import align, aligned_quality, best_correlation, error_ratio, kernel_error, shifted
-from napari_vdip.settings import METHODS
+from napari_vdip.settings import METHODS, PRESETS
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> Results:
 
 def all_methods() -> tuple[str, ...]:
     """Names of the methods that can be measured."""
-    return ("blurred", "default", "paper", *METHODS, "SelfDeblur-like", *PEERS)
+    return ("blurred", *PRESETS, *METHODS, "SelfDeblur-like", *PEERS)
 
 
 def chosen(dataset: str, arguments: Namespace) -> Iterator[Case]:
@@ -117,7 +117,7 @@ def settings_of(case: Case, method: str, arguments: Namespace) -> Settings | Non
     if case.window is not None:
         changes["psf_shape"] = case.window  # type: ignore[assignment]  # settings differ in type
     changes |= changes_of(arguments)
-    if method in ("default", "paper"):
+    if method in PRESETS:
         return Settings.preset(method, **changes)
     if method in METHODS:
         return Settings.preset(arguments.preset, **{**METHODS[method], **changes})

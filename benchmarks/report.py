@@ -21,7 +21,7 @@ from quality import mean_of
 from rows import Row, by, calibrated, part, quality_rows, read
 from speed import exponents
 
-from napari_vdip.settings import METHODS
+from napari_vdip.settings import METHODS, PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -31,6 +31,7 @@ MARKED = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 NAMES = {
     "blurred": "blurred input",
     "default": "**default preset**",
+    "photograph": "`photograph` preset",
     "paper": "`paper` preset",
     "SelfDeblur-like": "DIP, SelfDeblur's schedule",
     "rl_true": "Richardson-Lucy, true PSF, 30 iterations",
@@ -134,16 +135,15 @@ def quality(dataset: str) -> Callable[[list[Row]], str]:
 
 
 def levin_images(rows: list[Row]) -> str:
-    """Return PSNR and SSIM of each Levin image with the default preset."""
-    chosen = [row for row in rows if row.get("method") == "default"]
-    images = by([row for row in chosen if row["dataset"] in ("levin", "levin31")], "image")
+    """Return PSNR and SSIM of each Levin image with each preset and choice of windows."""
+    chosen = [row for row in rows if row.get("method") in PRESETS]
+    chosen = [row for row in chosen if row["dataset"] in ("levin", "levin31")]
+    runs = list(by(chosen, "method", "dataset"))
     lines = []
-    for (image,), group in sorted(images.items()):
-        cells = {row["dataset"]: f"{row['psnr']:.2f} / {row['ssim']:.4f}" for row in group}
-        lines.append(
-            [image, f"{group[0]['psnr_blurred']:.2f}", *(cells.get(n, "") for n in ("levin", "levin31"))]
-        )
-    return table(["image", "blurred", "own window", "window 31"], lines)
+    for (image,), group in sorted(by(chosen, "image").items()):
+        cells = {(r["method"], r["dataset"]): f"{r['psnr']:.2f} / {r['ssim']:.4f}" for r in group}
+        lines.append([image, f"{group[0]['psnr_blurred']:.2f}", *(cells.get(run, "") for run in runs)])
+    return table(["image", "blurred", *(f"{method}, {dataset}" for method, dataset in runs)], lines)
 
 
 def six_methods(rows: list[Row]) -> str:

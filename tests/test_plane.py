@@ -74,6 +74,24 @@ def test_the_std_map_covers_the_image_and_is_positive(canvas, prior):
     assert (restored.std > 0).all()
 
 
+@pytest.mark.parametrize("prior", ["none", "sparse"])
+def test_the_std_map_is_larger_where_photon_noise_is(prior):
+    """Without a blur and a prior, the deviation is that of the noise."""
+    random = np.random.default_rng(0)
+    ramp = np.broadcast_to(np.linspace(0.05, 0.95, 80), (80, 80))
+    source = 0.002 * random.poisson(ramp / 0.002)
+    settings = Settings(psf_shape=SHAPE, samples=64, prior=prior)
+    plane = Plane(source[..., None], settings, torch.device("cpu"))
+    kernel = torch.zeros(1, 1, *SHAPE)
+    kernel[..., 4, 5] = 1
+    canvas = torch.nn.functional.pad(plane.image, (5, 5, 4, 4), mode="replicate")
+    std = plane.result(Estimate("refinement", 1, 1, Posterior(canvas), kernel, {})).std[..., 0]
+    dark, bright = std[:, :20].mean(), std[:, -20:].mean()
+    assert bright > 1.3 * dark
+    if prior == "none":
+        assert bright == pytest.approx((0.002 * 0.84) ** 0.5, rel=0.15)
+
+
 def test_only_a_variational_result_has_a_std_map(canvas):
     assert restore(canvas, comet(), std=True, variational=False)[1].std is None
     assert restore(canvas, comet(), std=False)[1].std is None

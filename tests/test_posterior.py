@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -19,7 +21,8 @@ from napari_vdip.posterior import (
 HEIGHT, WIDTH = 7, 8
 PIXELS = HEIGHT * WIDTH
 CANVAS = (1, 1, HEIGHT, WIDTH)
-NOISE = 0.1
+NOISE = torch.linspace(0.05, 0.15, 20, dtype=torch.float64).view(1, 1, HEIGHT - 2, WIDTH - 4)
+"""Standard deviation of each pixel of the image under a kernel of 3 x 5 pixels."""
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +55,8 @@ def matrix(operator):
 
 def test_the_precision_is_the_sum_of_data_gradient_and_range(precision):
     blur_matrix = matrix(lambda x: blur(x, precision.kernel))
-    expected = blur_matrix.T @ blur_matrix / NOISE**2 + RANGE_PRECISION * torch.eye(PIXELS)
+    confidence = torch.diag(NOISE.flatten() ** -2)
+    expected = blur_matrix.T @ confidence @ blur_matrix + RANGE_PRECISION * torch.eye(PIXELS)
     for dim, weight in zip((-2, -1), precision.weights, strict=True):
         differences = matrix(lambda x, dim=dim: difference(x, dim))
         expected += differences.T @ torch.diag(weight.flatten()) @ differences
@@ -87,7 +91,7 @@ def test_solving_stays_at_a_solution(precision, rng):
 def test_the_mean_is_that_of_the_dense_posterior(precision, rng):
     image = torch.rand(1, 1, HEIGHT - 2, WIDTH - 4, generator=rng)
     blur_matrix = matrix(lambda x: blur(x, precision.kernel))
-    evidence = blur_matrix.T @ image.flatten() / NOISE**2 + RANGE_PRECISION * RANGE_MEAN
+    evidence = blur_matrix.T @ (image / NOISE.square()).flatten() + RANGE_PRECISION * RANGE_MEAN
     expected = torch.linalg.solve(matrix(precision.__matmul__), evidence)
     mean = precision.mean(image, torch.full(CANVAS, 0.5))
     torch.testing.assert_close(mean.flatten(), expected, atol=1e-3, rtol=0)
@@ -127,9 +131,7 @@ def test_every_sample_counts_once_whatever_the_batch(precision, rng, count, monk
 
 
 def test_without_evidence_the_deviation_is_that_of_the_range(rng):
-    nothing = Precision(
-        torch.zeros(1, 1, 3, 3), 1.0, flat_precision(torch.zeros(CANVAS), None, 1.0).weights
-    )
+    nothing = flat_precision(torch.zeros(CANVAS), torch.zeros(1, 1, 3, 5), NOISE)
     std = standard_deviation(nothing, torch.Size(CANVAS), 1000, rng)
     torch.testing.assert_close(std, torch.full(CANVAS, RANGE_PRECISION**-0.5), atol=0, rtol=0.12)
 
@@ -138,7 +140,8 @@ def test_the_flat_precision_has_no_gradient_weights(precision):
     flat = flat_precision(torch.rand(CANVAS), precision.kernel, NOISE)
     assert all(not weight.any() for weight in flat.weights)
     blur_matrix = matrix(lambda x: blur(x, precision.kernel))
-    expected = blur_matrix.T @ blur_matrix / NOISE**2 + RANGE_PRECISION * torch.eye(PIXELS)
+    confidence = torch.diag(NOISE.flatten() ** -2)
+    expected = blur_matrix.T @ confidence @ blur_matrix + RANGE_PRECISION * torch.eye(PIXELS)
     torch.testing.assert_close(matrix(flat.__matmul__), expected, atol=1e-10, rtol=0)
 
 
@@ -160,8 +163,10 @@ def test_the_sparse_weights_are_bounded_where_the_image_is_flat(precision):
 
 def test_channels_are_independent(precision, rng):
     right_side = torch.randn(1, 2, HEIGHT, WIDTH, generator=rng)
-    both = precision.solve(right_side, torch.zeros_like(right_side))
+    noises = torch.cat([NOISE, 3 * NOISE.flip(-1)], 1)
+    both = replace(precision, noise=noises).solve(right_side, torch.zeros_like(right_side))
     for channel in range(2):
         alone = right_side[:, channel : channel + 1]
-        expected = precision.solve(alone, torch.zeros_like(alone))
+        one = replace(precision, noise=noises[:, channel : channel + 1])
+        expected = one.solve(alone, torch.zeros_like(alone))
         torch.testing.assert_close(both[:, channel : channel + 1], expected)

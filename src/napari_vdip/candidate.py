@@ -12,12 +12,10 @@ latent image is then found among pixels, where gradients must fit each other (se
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from napari_vdip.kernel_update import ring_of, update_kernel
+from napari_vdip.kernel_update import update_kernel
 from napari_vdip.operators import (
     blur,
     blur_adjoint,
@@ -102,15 +100,6 @@ class Candidate:
         self.kernel = update_kernel(
             self.kernel, self.mean, self.variance, self.target, confidence, self.radial
         )
-
-    def evidence(self, noise: Tensor) -> float:
-        """Variational bound for each gradient, less what the kernel's freedom costs, up to a constant.
-
-        The cost is half the logarithm of the number of data for each parameter (Schwarz, 1978).
-        """
-        parameters = len(ring_of(self.kernel).unique()) if self.radial else self.kernel.numel()
-        cost = 0.5 * parameters * math.log(self.target.numel()) / self.target.numel()
-        return self.bound(noise) - cost
 
     def bound(self, noise: Tensor) -> float:
         """Variational bound for each gradient, up to a constant, for variances of the image's noise."""

@@ -50,6 +50,5 @@ def _line(intensity: Tensor, noise: Tensor) -> Tensor:
     variance = deviations.double().cpu().numpy() ** 2
     lowest = x[0]
     design = np.stack([np.ones_like(x), x - lowest], 1) / variance[:, None]
-    (readout, gain), _ = nnls(design, np.ones_like(x))
-    variance: Tensor = readout + gain * (intensity - lowest).clamp_min(0)
-    return variance
+    readout, gain = map(float, nnls(design, np.ones_like(x))[0])
+    return readout + gain * (intensity - float(lowest)).clamp_min(0)

@@ -292,4 +292,7 @@ PAPER: dict[str, Any] = {
 }
 """The published schedule, where it differs from the default."""
 
-PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
+PHOTOGRAPH: dict[str, Any] = {"gradient_floor": 0.03}
+"""For photographs blurred by motion, whose edges are sharper and sparser than those of specimens."""
+
+PRESETS: dict[str, dict[str, Any]] = {"default": {}, "photograph": PHOTOGRAPH, "paper": PAPER}

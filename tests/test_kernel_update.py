@@ -1,0 +1,177 @@
+"""The update of the kernel: its projections, its step length, and the least squares it solves."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import hadamard
+from scipy.ndimage import gaussian_filter
+
+from napari_vdip.candidate import gradients
+from napari_vdip.kernel_update import largest_eigenvalue, onto_simplex, radial_mean, ring_of, update_kernel
+from napari_vdip.operators import blur, kernel_adjoint
+
+
+@pytest.fixture(autouse=True)
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def rng():
+    return torch.Generator().manual_seed(0)
+
+
+def bent_kernel():
+    """Kernel of a short bent track, ``(1, 1, 7, 7)``."""
+    track = torch.zeros(1, 1, 7, 7)
+    track[..., 3, 1:5] = torch.tensor([1.0, 2.0, 3.0, 2.0])
+    track[..., 1:3, 4] = torch.tensor([1.0, 2.0])
+    return track / track.sum()
+
+
+def round_kernel():
+    """Gaussian kernel, ``(1, 1, 7, 7)``."""
+    kernel = torch.exp(-ring_of(torch.zeros(7, 7)) / 3)[None, None]
+    return kernel / kernel.sum()
+
+
+def flat_kernel():
+    return torch.full((1, 1, 7, 7), 1 / 49)
+
+
+# --- simplex -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_the_projection_meets_the_conditions_of_the_nearest_point(scale, rng):
+    """Nearest on the simplex: a common threshold is taken from all that stay positive."""
+    raw = scale * torch.randn(1, 1, 5, 7, generator=rng)
+    projected = onto_simplex(raw)
+    assert projected.shape == raw.shape
+    assert projected.min() >= 0
+    assert float(projected.sum()) == pytest.approx(1, abs=1e-10)
+    positive = projected > 0
+    thresholds = (raw - projected)[positive]
+    torch.testing.assert_close(thresholds, thresholds.mean().expand_as(thresholds), atol=1e-10, rtol=0)
+    assert (raw[~positive] <= thresholds.mean() + 1e-10).all()
+
+
+def test_the_projection_is_nearer_than_every_point_of_a_grid_on_the_simplex(rng):
+    raw = torch.randn(1, 1, 1, 3, generator=rng)
+    projected = onto_simplex(raw)
+    shares = [(i, j, 20 - i - j) for i, j in itertools.product(range(21), repeat=2) if i + j <= 20]
+    grid = torch.tensor(shares).view(-1, 1, 1, 3) / 20
+    assert ((grid - raw).square().sum((-2, -1)) >= (projected - raw).square().sum() - 1e-12).all()
+
+
+def test_a_kernel_is_its_own_projection():
+    kernel = bent_kernel()
+    torch.testing.assert_close(onto_simplex(kernel), kernel, atol=1e-14, rtol=0)
+
+
+# --- eigenvalue --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_largest_eigenvalue_of_the_kernels_problem_is_bounded_closely_from_above(seed):
+    scene = gaussian_filter(np.random.default_rng(seed).normal(size=(1, 1, 40, 40)), (0, 0, 1, 1))
+    latents = gradients(torch.from_numpy(scene))
+
+    def product(k):
+        return kernel_adjoint(blur(latents, k), latents).sum((0, 1), keepdim=True)
+
+    basis = torch.eye(49).view(49, 1, 1, 7, 7)
+    dense = torch.stack([product(k).flatten() for k in basis])
+    exact = float(torch.linalg.eigvalsh(dense).max())
+    assert exact <= float(largest_eigenvalue(product, torch.zeros(1, 1, 7, 7))) <= 1.1001 * exact
+
+
+# --- radial kernels ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (5, 9)])
+def test_the_radial_mean_is_an_orthogonal_projection_that_keeps_sums(shape, rng):
+    a, b = torch.randn(2, 1, 1, *shape, generator=rng)
+    once = radial_mean(a[None])
+    torch.testing.assert_close(radial_mean(once), once)
+    torch.testing.assert_close((once * b).sum(), (a * radial_mean(b[None])).sum())
+    torch.testing.assert_close(once.sum(), a.sum())
+
+
+def test_a_radial_mean_has_one_value_at_each_distance(rng):
+    mean = radial_mean(torch.randn(1, 1, 7, 7, generator=rng))[0, 0]
+    assert mean.unique().numel() == ring_of(mean).unique().numel()
+    assert mean[3, 0] == mean[3, 6] == mean[0, 3] == mean[6, 3]
+    torch.testing.assert_close(radial_mean(round_kernel()), round_kernel())
+
+
+# --- kernel ------------------------------------------------------------------------------------------
+
+
+def problem(kernel, rng, items=2):
+    """Random latent gradient, its zero variance, its blurred version and uneven confidence in it."""
+    mean = torch.randn(items, 1, 32, 34, generator=rng)
+    target = blur(mean, kernel)
+    confidence = 10 ** (2 * torch.rand(target.shape, generator=rng))
+    return mean, torch.zeros_like(mean), target, confidence
+
+
+@pytest.mark.parametrize("items", [1, 6])
+def test_the_true_gradient_gives_the_true_kernel(items, rng):
+    updated = update_kernel(flat_kernel(), *problem(bent_kernel(), rng, items))
+    torch.testing.assert_close(updated, bent_kernel(), atol=1e-5, rtol=0)
+
+
+def test_data_without_confidence_do_not_count(rng):
+    mean, variance, target, confidence = problem(bent_kernel(), rng)
+    broken, trusted = target.clone(), confidence.clone()
+    broken[..., :10] += 5
+    trusted[..., :10] = 0
+    updated = update_kernel(flat_kernel(), mean, variance, broken, trusted)
+    torch.testing.assert_close(updated, bent_kernel(), atol=1e-5, rtol=0)
+    misled = update_kernel(flat_kernel(), mean, variance, broken, confidence)
+    assert float((misled - bent_kernel()).abs().sum()) > 0.1
+
+
+@pytest.mark.parametrize("radial", [False, True])
+def test_the_variance_counts_as_an_ensemble_of_gradients_with_it(radial, rng):
+    """Rows of a Hadamard matrix and their negatives have zero mean and the covariance one, exactly."""
+    rows = torch.from_numpy(hadamard(256)).double().view(256, 1, 16, 16)
+    signs = torch.cat([rows, -rows])
+    mean = torch.randn(1, 1, 16, 16, generator=rng)
+    variance = torch.rand(mean.shape, generator=rng)
+    target = blur(mean, bent_kernel())
+    confidence = 0.1 + torch.rand(target.shape, generator=rng)
+    ensemble = mean + variance.sqrt() * signs
+    expected = update_kernel(flat_kernel(), ensemble, 0 * ensemble, target, confidence / len(signs), radial)
+    updated = update_kernel(flat_kernel(), mean, variance, target, confidence, radial)
+    torch.testing.assert_close(updated, expected, atol=1e-8, rtol=0)
+    without = update_kernel(flat_kernel(), mean, 0 * variance, target, confidence, radial)
+    assert float((updated - without).abs().sum()) > 0.1  # it makes a difference
+
+
+def test_a_radial_update_stays_radial_and_recovers_a_round_kernel(rng):
+    recovered = update_kernel(flat_kernel(), *problem(round_kernel(), rng), radial=True)
+    torch.testing.assert_close(recovered, round_kernel(), atol=1e-5, rtol=0)
+    nearest = update_kernel(flat_kernel(), *problem(bent_kernel(), rng), radial=True)
+    torch.testing.assert_close(radial_mean(nearest), nearest)
+
+
+@pytest.mark.parametrize("radial", [False, True])
+def test_an_update_lowers_the_residual_of_noisy_data_and_stays_on_the_simplex(radial, rng):
+    mean, variance, target, confidence = problem(bent_kernel(), rng)
+    target = target + 0.3 * torch.randn(target.shape, generator=rng)
+
+    def residual(k):
+        return float((confidence * (blur(mean, k) - target).square()).sum())
+
+    updated = update_kernel(flat_kernel(), mean, variance, target, confidence, radial)
+    assert residual(updated) < 0.99 * residual(flat_kernel())
+    assert updated.min() >= 0
+    assert float(updated.sum()) == pytest.approx(1)
