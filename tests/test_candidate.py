@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -149,16 +147,3 @@ def test_advancing_approaches_the_kernel_and_keeps_to_what_is_allowed(radial, rn
     assert candidate.kernel.min() >= 0
     assert float(candidate.kernel.sum()) == pytest.approx(1)
     assert torch.allclose(radial_mean(candidate.kernel), candidate.kernel) == radial
-
-
-def test_the_evidence_charges_every_parameter_of_the_kernel(rng):
-    latent, kernel = tiles(), gaussian(1.0)
-    image, noise = observe(latent, rng)
-    free, radial = (Candidate(image, latent, kernel, FLOOR, radial) for radial in (False, True))
-    for candidate in (free, radial):
-        candidate.variance = torch.full_like(candidate.mean, SIGMA**2)
-    assert free.bound(noise) == radial.bound(noise)
-    rings = len({y * y + x * x for y in range(-3, 4) for x in range(-3, 4)})
-    data = 2 * 35 * 35  # both differences of an image of 36 x 36 pixels
-    saved = 0.5 * (7 * 7 - rings) * math.log(data) / data
-    assert radial.evidence(noise) - free.evidence(noise) == pytest.approx(saved)

@@ -105,21 +105,18 @@ def test_refinement_sharpens_the_image_from_a_mildly_wrong_kernel(scene, rng):
     assert not is_radial(last.kernel)  # the blur is not, and the evidence tells
 
 
-def line_kernel():
-    kernel = torch.zeros(1, 1, 9, 9)
-    kernel[..., 4, :] = 1 / 9
-    return kernel
-
-
-@pytest.mark.parametrize("misled", [bent_kernel(9, torch.float32), line_kernel()], ids=["bent", "line"])
-def test_the_plain_candidate_wins_for_a_round_blur_and_a_misled_start(misled, rng):
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_plain_candidate_wins_for_a_round_blur_and_a_misled_start(seed, rng):
     truth = torch.exp(-ring_of(torch.zeros(9, 9)) / 2)[None, None]
     truth /= truth.sum()
-    image = blur(pieces(72).float(), truth)
+    image = blur(pieces(72, seed).float(), truth)
     image = image + 0.003 * torch.randn(image.shape, generator=rng)
-    *_, last = refine(image, start_from(image, misled), 30, FLOOR, rng)
+    copies = torch.zeros(1, 1, 9, 9)
+    copies[..., 1, 1] = copies[..., 7, 7] = 0.5
+    misled = Estimate("search", 5, 13, Posterior(pieces(72, seed + 10).float()), copies, {})
+    *_, last = refine(image, misled, 30, FLOOR, rng)
     assert is_radial(last.kernel)
-    assert float((last.kernel - truth).abs().sum()) < 0.5 * float((misled - truth).abs().sum())
+    assert float((last.kernel - truth).abs().sum()) < 0.3
 
 
 def test_the_plain_start_is_the_image_on_the_canvas_and_a_radial_kernel(scene):

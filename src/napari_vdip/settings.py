@@ -119,7 +119,7 @@ class Settings:
     refinements: int = _option(
         50,
         "Rounds in which the bound is then maximised over gradients, point spread function and pixels "
-        "themselves (VDIP-Sparse only). More sharpen both; 0 keeps the networks' result.",
+        "themselves (VDIP-Sparse only). Fewer than about 30 are too hasty; 0 keeps the networks' result.",
         min=0,
         max=1000,
     )
@@ -127,7 +127,7 @@ class Settings:
         0.2,
         "Gradient, in noise levels, below which the refinement's prior makes no difference. Smaller "
         "values give sharper point spread functions, and suit photographs.",
-        min=0.0,
+        min=0.001,
         max=100.0,
         step=0.01,
     )
