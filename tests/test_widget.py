@@ -306,7 +306,7 @@ def test_a_second_run_takes_the_layers_over_or_adds_new_ones(viewer, panel, go):
     first = list(viewer.layers)
     viewer.layers["spots latent"].colormap = "green"
     before = viewer.layers["spots latent"].data
-    panel.form.advanced["seed"].value = 1
+    panel.form.advanced["refinements"].value = 2
     go()
     assert list(viewer.layers) == first
     assert viewer.layers["spots latent"].colormap.name == "green"
