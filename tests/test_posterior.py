@@ -9,6 +9,7 @@ import torch
 
 from napari_vdip.operators import blur, difference
 from napari_vdip.posterior import (
+    GRADIENT_FLOOR,
     RANGE_MEAN,
     RANGE_PRECISION,
     Precision,
@@ -170,3 +171,15 @@ def test_channels_are_independent(precision, rng):
         one = replace(precision, noise=noises[:, channel : channel + 1])
         expected = one.solve(alone, torch.zeros_like(alone))
         torch.testing.assert_close(both[:, channel : channel + 1], expected)
+
+
+def test_what_is_unresolved_widens_the_prior_of_a_flat_image_by_the_closed_form():
+    mean = torch.zeros(1, 1, 12, 14, dtype=torch.float64)
+    mean[..., 6:, :] = 0.5  # one edge: squared vertical gradients of 1/4 in one row of eleven
+    noise = torch.full((1, 1, 10, 12), 0.1, dtype=torch.float64)
+    kernel = torch.full((1, 1, 3, 3), 1 / 9, dtype=torch.float64)
+    down, right = sparse_precision(mean, kernel, noise, None, 0.2).weights
+    floor = GRADIENT_FLOOR * 0.1**2
+    assert down[0, 0, 0, 0] == pytest.approx(0.5 / (0.2 * 0.25 / 11 + floor))
+    assert down[0, 0, 5, 0] == pytest.approx(0.5 / (0.25 + 0.2 * 0.25 / 11 + floor))
+    assert right[0, 0, 0, 0] == pytest.approx(0.5 / floor)

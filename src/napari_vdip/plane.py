@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 WEIGHT_ROUNDS = 2
 """Rounds that make the weights of the sparse prior consistent with the posterior's variance."""
+UNRESOLVED = 0.2
+"""Part of the mean squared gradient that the std map allows for everywhere (see `sparse_precision`). Chosen
+for its coverage on one image of Levin et al., one of cells and two specimens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +110,10 @@ class Plane:
         noise = (misfit * variance).sqrt()  # what the model does not explain is noise
         precision = flat_precision(mean, kernel, noise)
         if self.settings.prior == "sparse":
-            precision = sparse_precision(mean, kernel, noise)
+            precision = sparse_precision(mean, kernel, noise, None, UNRESOLVED)
             for _ in range(WEIGHT_ROUNDS):
                 samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), self.rng)
-                precision = sparse_precision(mean, kernel, noise, gradient_variances(samples))
+                precision = sparse_precision(mean, kernel, noise, gradient_variances(samples), UNRESOLVED)
         return standard_deviation(precision, mean.shape, self.settings.samples, self.rng)
 
     def _noise(self, estimate: Estimate) -> float:

@@ -115,7 +115,11 @@ class Precision:
 
 
 def sparse_precision(
-    mean: Tensor, kernel: Tensor, noise: Tensor, variances: tuple[Tensor, Tensor] | None = None
+    mean: Tensor,
+    kernel: Tensor,
+    noise: Tensor,
+    variances: tuple[Tensor, Tensor] | None = None,
+    unresolved: float = 0.0,
 ) -> Precision:
     """Precision under the sparse gradient prior, whose weights are tight at the given moments.
 
@@ -129,12 +133,17 @@ def sparse_precision(
         Standard deviation of the noise at each pixel, ``(1, C, Y, X)``.
     variances : tuple of Tensor, optional
         Posterior variances of the vertical and the horizontal gradient; zero if not given.
+    unresolved : float
+        Part of the mean second moment that is added to each. An edge that the blur has hidden leaves no
+        trace in `mean`: without this, the precision would be sure that there is none.
     """
     down, right = gradient_moments(Posterior(mean))
+    hidden = [unresolved * moments.mean((-2, -1), keepdim=True) for moments in (down, right)]
     if variances is not None:
         down, right = down + variances[0], right + variances[1]
     floor = GRADIENT_FLOOR * noise.square().mean((-2, -1), keepdim=True)
-    return Precision(kernel, noise, (0.5 / (down + floor), 0.5 / (right + floor)))
+    weights = (0.5 / (down + hidden[0] + floor), 0.5 / (right + hidden[1] + floor))
+    return Precision(kernel, noise, weights)
 
 
 def flat_precision(mean: Tensor, kernel: Tensor, noise: Tensor) -> Precision:
