@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from napari_vdip import refinement
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.kernel_update import radial_mean, ring_of
@@ -158,3 +159,20 @@ def test_the_noise_level_falls_gradually(scene, rng):
     levels = [float(estimate.terms["noise"]) for estimate in rounds]
     assert len(set(levels)) > 6
     assert levels[0] > 3 * levels[-1]
+
+
+def test_without_the_plain_start_the_networks_kernel_is_the_only_candidate(monkeypatch, rng):
+    made = []
+
+    class Spy(refinement.Candidate):
+        def __init__(self, *arguments, radial):
+            made.append(radial)
+            super().__init__(*arguments, radial=radial)
+
+    monkeypatch.setattr(refinement, "Candidate", Spy)
+    image = torch.rand((1, 1, 24, 24), generator=rng)
+    canvas, kernel = refinement.plain_start(image, (5, 5))
+    begin = Estimate("search", 1, 2, Posterior(canvas), kernel, {})
+    for plain in (True, False):
+        list(refine(image, begin, 1, 0.2, rng, plain=plain))
+    assert made == [False, True, False]

@@ -89,8 +89,9 @@ class Plane:
         for estimate in search(self.image, self.settings, self.rng):
             yield estimate
         if self.settings.rounds:
-            floor = self.settings.gradient_floor
-            yield from refine(self.image, estimate, self.settings.rounds, floor, self.rng)
+            rounds, floor = self.settings.rounds, self.settings.gradient_floor
+            plain = self.settings.plain_start
+            yield from refine(self.image, estimate, rounds, floor, self.rng, plain=plain)
 
     def preview(self, estimate: Estimate) -> Restored:
         """Convert an estimate to arrays, without the std map."""

@@ -36,7 +36,13 @@ smooth scenes; in faint images they sharpen noise."""
 
 
 def refine(
-    image: Tensor, start: Estimate, rounds: int, floor: float, rng: torch.Generator
+    image: Tensor,
+    start: Estimate,
+    rounds: int,
+    floor: float,
+    rng: torch.Generator,
+    *,
+    plain: bool = True,
 ) -> Iterator[Estimate]:
     """Update candidates for the kernel, and then the latent image for the best of them.
 
@@ -52,6 +58,8 @@ def refine(
         Gradient below which the prior makes no difference, in noise levels.
     rng : torch.Generator
         Source of the samples.
+    plain : bool
+        Whether a second candidate starts from the blurred image itself.
 
     Yields
     ------
@@ -61,13 +69,13 @@ def refine(
     variance = noise_variance(image)
     last = float(variance.min().sqrt())
     with torch.no_grad():
-        starts = [centre(start.posterior.mean, start.kernel), plain_start(image, size_of(start.kernel))]
-        blurred, _ = mean, _ = starts[1]
         smallest = floor * float(variance.median().sqrt())
-        candidates = [
-            Candidate(image, *begin, smallest, radial)
-            for begin, radial in zip(starts, (False, True), strict=True)
-        ]
+        begin = centre(start.posterior.mean, start.kernel)
+        candidates = [Candidate(image, *begin, smallest, radial=False)]
+        begin = plain_start(image, size_of(start.kernel))
+        if plain:
+            candidates.append(Candidate(image, *begin, smallest, radial=True))
+        blurred = mean = begin[0]
     kernel_rounds = max(rounds - PIXEL_ROUNDS, 1)
     for done in range(1, rounds + 1):
         lowest = FIRST_NOISE * (last / FIRST_NOISE) ** min(1.0, done / (ANNEALED * kernel_rounds))

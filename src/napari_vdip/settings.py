@@ -131,6 +131,11 @@ class Settings:
         max=100.0,
         step=0.01,
     )
+    plain_start: bool = _option(
+        True,
+        "Let the refinement also start from the blurred image and a round point spread function, and keep "
+        "what fits better. Dense specimens need it; under motion blur it may mislead.",
+    )
     samples: int = _option(
         16,
         "Posterior samples behind the std map. More make it smoother and take longer.",
@@ -206,6 +211,7 @@ class Settings:
             ("bright_variance", get_args(BrightVariance)),
             ("variational", (True, False)),
             ("mixed_precision", (True, False)),
+            ("plain_start", (True, False)),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
@@ -292,7 +298,7 @@ PAPER: dict[str, Any] = {
 }
 """The published schedule, where it differs from the default."""
 
-PHOTOGRAPH: dict[str, Any] = {"gradient_floor": 0.03}
+PHOTOGRAPH: dict[str, Any] = {"gradient_floor": 0.03, "plain_start": False}
 """For photographs blurred by motion, whose edges are sharper and sparser than those of specimens."""
 
 PRESETS: dict[str, dict[str, Any]] = {"default": {}, "photograph": PHOTOGRAPH, "paper": PAPER}
