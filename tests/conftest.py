@@ -45,3 +45,20 @@ def _no_worker_outlives_its_test():
     if left:
         threading.WorkerBase.await_workers(60_000)
     assert not left, f"still running: {left}"
+
+
+@pytest.fixture
+def double():
+    """Compute in float64."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def rng():
+    import torch
+
+    return torch.Generator().manual_seed(0)

@@ -15,16 +15,7 @@ SIGMA = 0.02
 FLOOR = 0.004
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
-def rng():
-    return torch.Generator().manual_seed(0)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def gaussian(width, size=7):

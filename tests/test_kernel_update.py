@@ -14,17 +14,7 @@ from napari_vdip.candidate import gradients
 from napari_vdip.kernel_update import largest_eigenvalue, onto_simplex, radial_mean, ring_of, update_kernel
 from napari_vdip.operators import blur, kernel_adjoint
 
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
-def rng():
-    return torch.Generator().manual_seed(0)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def bent_kernel():

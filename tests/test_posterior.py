@@ -26,16 +26,7 @@ NOISE = torch.linspace(0.05, 0.15, 20, dtype=torch.float64).view(1, 1, HEIGHT - 
 """Standard deviation of each pixel of the image under a kernel of 3 x 5 pixels."""
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
-def rng():
-    return torch.Generator().manual_seed(0)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 @pytest.fixture
