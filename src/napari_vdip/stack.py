@@ -133,9 +133,13 @@ class Plan:
             psfs = np.expand_dims(psfs, missing)
         else:
             psfs = psfs.reshape((1,) * (len(self.psf_axes) - psfs.ndim) + psfs.shape)
-        fits = len(self.psf_axes) == psfs.ndim and all(
-            axis in "YX" or size in (1, sizes[axis])
-            for axis, size in zip(self.psf_axes, psfs.shape, strict=True)
+        fits = (
+            np.ndim(psf) > 1
+            and len(self.psf_axes) == psfs.ndim
+            and all(
+                axis in "YX" or size in (1, sizes[axis])
+                for axis, size in zip(self.psf_axes, psfs.shape, strict=True)
+            )
         )
         if not fits:
             expected = ", ".join(axis if axis in "YX" else str(sizes[axis]) for axis in self.psf_axes)
