@@ -163,8 +163,9 @@ class Plane:
         def overlay(canvas: Tensor, order: int) -> Tensor:
             """Move a canvas against the point spread function, and cut it to the image."""
             if any(moved_by):
-                by = (0, 0, -moved_by[0], -moved_by[1])
-                canvas = torch.from_numpy(shift(canvas.cpu().numpy(), by, order=order, mode="nearest"))
+                by = (-moved_by[0], -moved_by[1])  # of each channel: with more axes it takes far longer
+                channels = [shift(c, by, order=order, mode="nearest") for c in canvas[0].cpu().numpy()]
+                canvas = torch.from_numpy(np.stack(channels))[None]
             return crop(canvas, window)
 
         return Restored(
