@@ -255,6 +255,13 @@ def test_a_run_that_is_stopped_while_it_searches_keeps_the_part_in_the_source():
     assert result.noise[0] == pytest.approx(np.sqrt(np.mean(residual**2)), rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["search_area", "tile"])
+@pytest.mark.parametrize("value", [63, 512.0, None])
+def test_sides_that_cannot_be_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name}: expected"):
+        Settings(**{name: value})
+
+
 # --- tiles -------------------------------------------------------------------------------------------
 
 

@@ -116,6 +116,16 @@ def test_settings_come_out_of_the_form_as_they_went_in(qapp, preset, method):
     assert form.value == settings
 
 
+def test_the_form_leaves_out_the_psf_that_it_cannot_take(qapp):
+    form = SettingsForm()
+    assert form.basic["psf_source"].choices == ("plane", "channel")
+    form.basic["psf_source"].value = "channel"
+    assert form.value == Settings(psf_source="channel")
+    form.method.value = "DIP"
+    with pytest.raises(ValueError, match="psf_source: expected 'plane'"):
+        _ = form.value
+
+
 def test_an_untouched_form_gives_the_default(qapp):
     assert SettingsForm().value == Settings()
 
