@@ -156,7 +156,7 @@ import torch
 from napari_vdip import deconvolve_stack
 
 torch.set_num_threads(1)
-SHAPE = 40, 32, 64, 64
+SHAPE = 40, 64, 40, 40
 
 class Stack:
     shape, dtype = SHAPE, np.dtype(np.longdouble)
