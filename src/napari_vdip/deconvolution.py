@@ -119,6 +119,10 @@ class Progress:
         This step's estimate, with its step and stage.
     seconds : float
         Time since the start of the run.
+    source : Plane or Mosaic
+        What makes arrays of the estimate.
+    inside : tuple of slice
+        Rows and columns of these that are in the result.
     """
 
     plane: int

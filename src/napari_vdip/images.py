@@ -85,8 +85,7 @@ def as_array(image: Any, name: str = "image") -> NDArray[Any]:
 
 def as_source(image: Any) -> Any:
     """Check that something is an array, as `as_array` does; one that is read in parts stays what it is."""
-    parts = is_lazy(image) and len(image.shape) > 1
-    if not parts:
+    if not is_lazy(image):
         return as_array(image)
     check_type(image)
     return image
@@ -113,7 +112,7 @@ def is_lazy(image: Any) -> bool:
         and hasattr(image, "__getitem__")
         and hasattr(image, "shape")
         and isinstance(getattr(image, "dtype", None), np.dtype)
-    )
+    )  # not a tensor of PyTorch, which NumPy converts
 
 
 def check_size(shape: tuple[int, int], settings: Settings, name: str = "image") -> None:

@@ -99,7 +99,7 @@ class Plan:
     def put(self, array: Any, index: tuple[int, ...], plane: NDArray[Any]) -> None:
         """Write a ``(Y, X, C)`` plane to the array, by one assignment."""
         left = [axis for axis in self.axes if self.axes.index(axis) not in self.stacked]
-        turned = plane.transpose(["YXC".index(axis) for axis in [*left, *("C" * ("C" not in left))]])
+        turned = plane.transpose(["YXC".index(axis) for axis in [*left, "C"][:3]])
         array[self._at(index, WHOLE)] = turned if "C" in left else turned[..., 0]
 
     def take_psf(self, psfs: NDArray[Any], index: tuple[int, ...]) -> NDArray[Any]:
