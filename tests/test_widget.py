@@ -300,6 +300,19 @@ def test_the_plane_that_is_displayed_lands_where_it_was(viewer, panel, go):
     assert np.allclose(latent.data[0, 1], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_all_planes_of_a_stack_get_the_psf_of_the_channel(viewer, panel, go):
+    viewer.add_image(spots(3, 40, 48), name="spots")
+    panel.form.value = QUICK.replace(psf_source="channel", refinements=2)
+    panel.planes.value = "all planes"
+    panel.axes.value = "ZYX"
+    go()
+    psfs = viewer.layers["spots PSF"].data
+    assert len(psfs) == 3
+    assert all(np.array_equal(psf, psfs[0]) for psf in psfs)
+    assert np.isfinite(viewer.layers["spots std"].data).all()
+    assert panel.progress.value == panel.progress.max
+
+
 def test_all_planes_of_a_stack_are_deconvolved(viewer, panel, go):
     viewer.add_image(spots(3, 2, 40, 48), name="spots")
     panel.planes.value = "all planes"
