@@ -10,6 +10,7 @@ through a point, which has the larger objective?
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,7 @@ BOUND_ALONE = {"similarity_from": 1.0, "refinements": 0, "steps": 300, "psf_shap
 EVERY = 10
 """Steps between two points of a course."""
 ORDER_PHOTONS = (1e3, 1e4, 1e6)
-SPREAD_STEPS, SPREAD_RATE, SPREAD_SAMPLES = 300, 0.05, 32
+SPREAD_STEPS, SPREAD_RATE, SPREAD_SAMPLES = 150, 0.1, 32
 """For the standard deviation with the largest bound."""
 POINT = np.ones((1, 1))
 
@@ -47,29 +48,11 @@ def main(argv: Sequence[str] | None = None) -> Results:
     """Run from the command line."""
     parser = parser_for(__doc__)
     parser.add_argument("--only", nargs="*", help="parts of names of scenes; all if not given")
+    parser.add_argument("--weights", nargs="*", type=float, default=PRIOR_WEIGHTS, help="of the prior")
     arguments = parser.parse_args(argv)
     path = results_path(arguments, "collapse")
     results = Results(path, environment(arguments.device, arguments.seed), resume=arguments.resume)
     chosen = [kind for kind in KINDS if not arguments.only or any(part in kind for part in arguments.only)]
-    changes = BOUND_ALONE | changes_of(arguments)
-    scenes = [(seed, kind) for seed in range(arguments.seed, arguments.seed + SEEDS) for kind in chosen]
-    for seed, kind in scenes[:1] if arguments.quick else scenes:
-        for weight in PRIOR_WEIGHTS:
-            for variational in (False, True):
-                settings = Settings.preset(
-                    arguments.preset,
-                    **{**changes, "seed": seed, "prior_weight": weight, "variational": variational},
-                )
-                key = {"part": "collapse", "image": kind, "preset": arguments.preset, "seed": seed}
-                key |= {"prior_weight": weight, "variational": variational}
-                if not results.has(key, settings.asdict()):
-                    found = course(scene_of(kind, seed), settings, arguments.device)
-                    row = results.add(key, settings.asdict(), **found)
-                    print(
-                        f"{kind:10s} {settings.method:12s} weight {weight:<5} seed {seed}  energy "
-                        f"{row['kernel_energy']:.3f}  error {row['kernel_error']:.4f}",
-                        flush=True,
-                    )
     for kind in chosen[:1] if arguments.quick else chosen:
         for photons in ORDER_PHOTONS:
             key = {"part": "orders", "image": f"{kind}_{photons:.0f}", "seed": arguments.seed}
@@ -77,6 +60,22 @@ def main(argv: Sequence[str] | None = None) -> Results:
                 scene = scene_of(kind, arguments.seed, photons, SIDE + PSF_SIDE - 1)
                 row = results.add(key, None, kind=kind, photons=photons, orders=orders(scene))
                 print(row["image"], row["orders"], flush=True)
+    changes = BOUND_ALONE | changes_of(arguments)
+    seeds = range(arguments.seed, arguments.seed + SEEDS)
+    cases = list(product(seeds, chosen, arguments.weights, (False, True)))
+    for seed, kind, weight, variational in cases[:2] if arguments.quick else cases:
+        changes |= {"seed": seed, "prior_weight": weight, "variational": variational}
+        settings = Settings.preset(arguments.preset, **changes)
+        key = {"part": "collapse", "image": kind, "preset": arguments.preset, "seed": seed}
+        key |= {"prior_weight": weight, "variational": variational}
+        if not results.has(key, settings.asdict()):
+            found = course(scene_of(kind, seed), settings, arguments.device)
+            row = results.add(key, settings.asdict(), **found)
+            print(
+                f"{kind:10s} {settings.method:12s} weight {weight:<5} seed {seed}  energy "
+                f"{row['kernel_energy']:.3f}  error {row['kernel_error']:.4f}",
+                flush=True,
+            )
     return results
 
 
