@@ -36,7 +36,7 @@ SIDE, PSF_SIDE, PHOTONS = 64, 11, 10_000.0
 SEEDS = 3
 PRIOR_WEIGHTS = (1.0, 0.1, 0.01)
 BOUND_ALONE = {"similarity_from": 1.0, "refinements": 0, "steps": 300, "psf_shape": 15, "samples": 2}
-EVERY = 10
+EVERY = 20
 """Steps between two points of a course."""
 ORDER_PHOTONS = (1e3, 1e4, 1e6)
 SPREAD_STEPS, SPREAD_RATE, SPREAD_SAMPLES = 150, 0.1, 32
@@ -105,10 +105,15 @@ def course(scene: Scene, settings: Settings, device: str | None = None) -> dict[
         "from_point": from_point,
         "kernel_error": error,
         "contrast": float(result.latent.std() / scene.latent.std()),
-        "psf": result.psf.astype(float).round(5).tolist(),
-        "psf_true": scene.psf.astype(float).round(5).tolist(),
+        "psf": as_text(result.psf),
+        "psf_true": as_text(scene.psf),
         "seconds": result.seconds,
     }
+
+
+def as_text(psf: NDArray[np.floating]) -> list[str]:
+    """Return one line of text for each row, for `numpy.loadtxt`: JSON would take a line for each number."""
+    return [" ".join(f"{value:.5f}" for value in row) for row in psf]
 
 
 def measures(psf: NDArray[np.floating], truth: NDArray[np.floating]) -> tuple[float, float, float]:

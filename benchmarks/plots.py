@@ -93,8 +93,8 @@ def plot_collapse(rows: list[Row]) -> Figure | None:
         line[0].set(ylabel=kind, ylim=(0, 1))
         shown = [("true", group[0]["psf_true"]), *((short_name(row), row["psf"]) for row in group)]
         for axis, (name, psf) in zip(line[2:], shown, strict=False):
-            axis.imshow(psf, vmin=0, cmap="gray")
-            axis.set_title(name if line is grid[0] else "", fontsize="x-small")
+            axis.imshow(np.loadtxt(psf), vmin=0, cmap="gray")
+            axis.set_title(name, fontsize="x-small")
         for axis in line[2:]:
             axis.axis("off")
         for axis in line[:2]:
