@@ -1,9 +1,9 @@
 """A kernel with the posterior of the latent image's gradient, fitted to the gradient of an image.
 
 In the gradient, the sparse prior is one of independent entries, so that the bound has a cheap closed
-form: the posterior of an entry is normal, with the mean of a linear system and the variance
+form: the posterior of an entry is normal, with the mean of a linear system and a variance that solves
 
-    1 / (sum(k**2) / noise**2 + xi),     xi = 1 / (E[gradient**2] + floor**2)
+    variance = 1 / (sum(k**2) / noise**2 + xi),     xi = 1 / (mean**2 + variance + floor**2)
 
 (Huo et al., Eqs. 12 and 13; Babacan et al., ECCV 2012). It is also blind to what slowly varies over a
 real image and is no blur. Both make it a better place to find the kernel than the image itself; the
@@ -27,6 +27,9 @@ from napari_vdip.operators import (
 from napari_vdip.solvers import conjugate_gradients
 
 SOLVER_STEPS = 10
+LEAST_SEEN = 1e-4
+"""Evidence on an entry, relative to that on the best seen one, below which the corners of the canvas do not
+fall: they are seen by few pixels, and rounding would decide."""
 
 
 def gradients(image: Tensor) -> Tensor:
@@ -59,8 +62,6 @@ class Candidate:
         ``(1, 1, kh, kw)`` to start from.
     floor : float
         Gradient, in [0, 1] units, below which the prior makes no difference.
-    radial : bool
-        Whether the kernel is the same in all directions, as that of a well corrected lens in focus.
 
     Attributes
     ----------
@@ -70,19 +71,17 @@ class Candidate:
         Of the latent gradient, ``(2 C, 1, H - 1, W - 1)``.
     """
 
-    def __init__(self, image: Tensor, latent: Tensor, kernel: Tensor, floor: float, radial: bool):
+    def __init__(self, image: Tensor, latent: Tensor, kernel: Tensor, floor: float):
         self.target = gradients(image)
         self.kernel = kernel
         self.mean = gradients(latent)
         self.variance = torch.zeros_like(self.mean)
         self.floor = floor
-        self.radial = radial
 
     def advance(self, noise: Tensor) -> None:
         """Update the posterior of the gradient and then the kernel, for variances of the image's noise."""
         confidence = 1 / gradient_noise(noise)
-        weights = 1 / self._moments()
-        data = blur_adjoint(confidence, self.kernel.square())
+        weights = 1 / (self.mean.square() + self.variance + self.floor**2)
         size = fast(size_of(self.mean))
         spectrum = torch.fft.rfft2(self.kernel, s=size).abs().square()
         spectrum = spectrum * confidence.mean((-2, -1), keepdim=True)
@@ -96,18 +95,11 @@ class Candidate:
 
         evidence = blur_adjoint(confidence * self.target, self.kernel)
         self.mean = conjugate_gradients(operator, precondition, evidence, self.mean, SOLVER_STEPS)
-        self.variance = 1 / (data + 1 / self._moments())
-        self.kernel = update_kernel(
-            self.kernel, self.mean, self.variance, self.target, confidence, self.radial
-        )
+        self.variance = self._variance(blur_adjoint(confidence, self.kernel.square()))
+        self.kernel = update_kernel(self.kernel, self.mean, self.variance, self.target, confidence)
 
-    def bound(self, noise: Tensor) -> float:
-        """Variational bound for each gradient, up to a constant, for variances of the image's noise."""
-        squared = gradient_noise(noise)
-        residual = (self.target - blur(self.mean, self.kernel)).square() / squared
-        spread = blur_adjoint(1 / squared, self.kernel.square()) * self.variance
-        prior = self._moments().log().sum() - self.variance.log().sum()
-        return -0.5 * float(residual.sum() + spread.sum() + prior) / self.mean.numel()
-
-    def _moments(self) -> Tensor:
-        return self.mean.square() + self.variance + self.floor**2
+    def _variance(self, data: Tensor) -> Tensor:
+        """Variance that is consistent with its own weight, for the precision of the data on each entry."""
+        data = data.clamp_min(LEAST_SEEN * float(data.max()))
+        moments = self.mean.square() + self.floor**2
+        return 2 / (data + (data.square() + 4 * data / moments).sqrt())

@@ -24,7 +24,6 @@ def update_kernel(
     variance: Tensor,
     target: Tensor,
     confidence: Tensor,
-    radial: bool = False,
 ) -> Tensor:
     """Weighted least squares of the expected residual over kernels that are non-negative and sum to one.
 
@@ -42,17 +41,14 @@ def update_kernel(
         ``(n, 1, Y, X)``, gradient of the image.
     confidence : Tensor
         ``(n, 1, Y, X)``, one over the variance of its noise.
-    radial : bool
-        Whether only kernels that are the same in all directions are allowed; the start must be one.
     """
-    within = radial_mean if radial else torch.clone  # projection onto what is allowed
     spread = kernel_adjoint(confidence, variance).sum(0, keepdim=True)
 
     def normal_product(k: Tensor) -> Tensor:
         product = kernel_adjoint(confidence * blur(mean, k), mean).sum((0, 1), keepdim=True)
-        return within(product + spread * k)
+        return product + spread * k
 
-    right_side = within(kernel_adjoint(confidence * target, mean).sum((0, 1), keepdim=True))
+    right_side = kernel_adjoint(confidence * target, mean).sum((0, 1), keepdim=True)
     curvature = largest_eigenvalue(normal_product, kernel)
     ahead, momentum = kernel, 1.0
     for _ in range(STEPS):
@@ -63,20 +59,6 @@ def update_kernel(
         ahead = following + (momentum - 1) / faster * (following - kernel)
         kernel, momentum = following, faster
     return kernel
-
-
-def ring_of(kernel: Tensor) -> Tensor:
-    """Squared distance of every pixel of a kernel from its centre, ``(kh, kw)``."""
-    y, x = ((torch.arange(size, device=kernel.device) - size // 2) for size in kernel.shape[-2:])
-    return y[:, None].square() + x.square()
-
-
-def radial_mean(kernel: Tensor) -> Tensor:
-    """Replace every pixel by the mean of those at its distance from the centre."""
-    _, ring = ring_of(kernel).flatten().unique(return_inverse=True)
-    totals = kernel.new_zeros(int(ring.max()) + 1).index_add(0, ring, kernel.flatten())
-    means: Tensor = totals / ring.bincount()
-    return means[ring].view_as(kernel)
 
 
 def largest_eigenvalue(operator: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:

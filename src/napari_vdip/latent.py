@@ -32,6 +32,7 @@ def restore(
     rounds: int,
     rng: torch.Generator,
     variance: Tensor,
+    pooling: float,
     *,
     step: int = 0,
     steps: int | None = None,
@@ -53,6 +54,8 @@ def restore(
         Source of the samples.
     variance : Tensor
         Of the image's noise, ``(1, C, Y, X)``.
+    pooling : float
+        Distance in pixels over which neighbours share the weights of the prior.
     step, steps : int
         Number of the step before, and of the last one; those of these rounds alone if not given.
 
@@ -66,12 +69,13 @@ def restore(
     blurred = extend(image, size_of(kernel))
     mean = blurred if start is None else start
     with torch.no_grad():
-        precision = sparse_precision(blurred, kernel, noise)
+        precision = sparse_precision(blurred, kernel, noise, pooling=pooling)
     for done in range(1, rounds + 1):
         with torch.no_grad():  # never across a yield, where the caller's code runs
             if done > 1 or start is not None:
                 samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), rng)
-                precision = sparse_precision(mean, kernel, noise, gradient_variances(samples))
+                variances = gradient_variances(samples)
+                precision = sparse_precision(mean, kernel, noise, variances, pooling=pooling)
             mean = precision.mean(image, mean)
         terms = {"noise": variance.mean().sqrt()}
         yield Estimate("refinement", step + done, steps, Posterior(mean), kernel, terms)

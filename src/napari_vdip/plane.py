@@ -115,14 +115,15 @@ class Plane:
     def estimates(self) -> Iterator[Estimate]:
         """Yield the estimate of every step; each is a valid result, the last is the best."""
         if self.kernel is not None:
-            yield from restore(self.image, self.kernel, None, self.KNOWN_STEPS, self.rng, self.variance)
+            known, rounds = self.kernel, self.KNOWN_STEPS
+            yield from restore(
+                self.image, known, None, rounds, self.rng, self.variance, self.settings.pooling
+            )
             return
         for estimate in search(self.image, self.settings, self.rng):
             yield estimate
         if self.settings.rounds:
-            rounds, floor = self.settings.rounds, self.settings.gradient_floor
-            plain = self.settings.plain_start
-            yield from refine(self.image, estimate, rounds, floor, self.rng, plain=plain)
+            yield from refine(self.image, estimate, self.settings, self.rng)
 
     def preview(self, estimate: Estimate) -> Restored:
         """Convert an estimate to arrays, without the std map."""
@@ -141,10 +142,11 @@ class Plane:
         noise = (misfit * self.variance).sqrt()  # what the model does not explain is noise
         precision = flat_precision(mean, kernel, noise)
         if self.settings.prior == "sparse":
-            precision = sparse_precision(mean, kernel, noise, None, UNRESOLVED)
-            for _ in range(WEIGHT_ROUNDS):
+            variances, pooling = None, self.settings.pooling
+            for _ in range(1 + WEIGHT_ROUNDS):
+                precision = sparse_precision(mean, kernel, noise, variances, UNRESOLVED, pooling)
                 samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), self.rng)
-                precision = sparse_precision(mean, kernel, noise, gradient_variances(samples), UNRESOLVED)
+                variances = gradient_variances(samples)
         return standard_deviation(precision, mean.shape, self.settings.samples, self.rng)
 
     def _noise(self, estimate: Estimate) -> float:

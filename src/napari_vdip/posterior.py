@@ -14,9 +14,11 @@ which one over the diagonal of ``P`` does not. It takes the kernel as known.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from napari_vdip.generators import Posterior
@@ -120,6 +122,7 @@ def sparse_precision(
     noise: Tensor,
     variances: tuple[Tensor, Tensor] | None = None,
     unresolved: float = 0.0,
+    pooling: float = 0.0,
 ) -> Precision:
     """Precision under the sparse gradient prior, whose weights are tight at the given moments.
 
@@ -136,14 +139,44 @@ def sparse_precision(
     unresolved : float
         Part of the mean second moment that is added to each. An edge that the blur has hidden leaves no
         trace in `mean`: without this, the precision would be sure that there is none.
+    pooling : float
+        Distance in pixels over which neighbours share their weights, see `pooled`.
     """
     down, right = gradient_moments(Posterior(mean))
     hidden = [unresolved * moments.mean((-2, -1), keepdim=True) for moments in (down, right)]
     if variances is not None:
         down, right = down + variances[0], right + variances[1]
-    floor = GRADIENT_FLOOR * noise.square().mean((-2, -1), keepdim=True)
+    down, right = pooled(down, right, pooling)
+    floor = GRADIENT_FLOOR / noise.square().reciprocal().mean((-2, -1), keepdim=True)
     weights = (0.5 / (down + hidden[0] + floor), 0.5 / (right + hidden[1] + floor))
     return Precision(kernel, noise, weights)
+
+
+def pooled(down: Tensor, right: Tensor, distance: float) -> tuple[Tensor, Tensor]:
+    """Average the moments of both differences at a pixel and its neighbours.
+
+    A weight of its own for every difference fits the noise of that difference. Neighbours have much the
+    same scale, in both directions, and tell it better together.
+
+    Parameters
+    ----------
+    down, right : Tensor
+        ``(1, C, H - 1, W)`` and ``(1, C, H, W - 1)``.
+    distance : float
+        Standard deviation in pixels of the Gaussian that weights the neighbours; with 0 the moments stay
+        as they are.
+    """
+    if distance == 0:
+        return down, right
+    reach = math.ceil(3 * distance)
+    offsets = torch.arange(-reach, reach + 1, device=down.device)
+    weights = torch.exp(-0.5 * (offsets / distance).square())
+    weights = weights / weights.sum()
+    both = F.pad(down, (0, 0, 0, 1), mode="replicate") + F.pad(right, (0, 1, 0, 0), mode="replicate")
+    around = F.pad(both / 2, (reach, reach, reach, reach), mode="replicate").transpose(0, 1)
+    rows = F.conv2d(around, weights.view(1, 1, -1, 1))
+    shared = F.conv2d(rows, weights.view(1, 1, 1, -1)).transpose(0, 1)
+    return shared[..., :-1, :], shared[..., :-1]
 
 
 def flat_precision(mean: Tensor, kernel: Tensor, noise: Tensor) -> Precision:

@@ -3,9 +3,8 @@
 The networks find the basin, which is what blind deconvolution is hard for; they are slow to settle in
 it. There, the posterior of the latent image has a closed form up to its weights and the kernel is a
 small quadratic problem, so cheap rounds of either take over (see ``candidate``). Where an image tells the
-networks little, as a dense specimen under a compact blur does, they may lead astray: a second candidate
-starts from the blurred image and a Gaussian, keeps to kernels that are the same in all directions, and
-wins if its bound is the larger.
+networks little, as a dense or a faint specimen under a compact blur does, they may lead astray: round
+Gaussians are tried as well (see ``widths``), and the kernel that predicts best what was left out is kept.
 """
 
 from __future__ import annotations
@@ -17,31 +16,27 @@ from torch import Tensor
 
 from napari_vdip.candidate import Candidate
 from napari_vdip.estimate import Estimate
-from napari_vdip.generators import FreeKernel, Posterior
+from napari_vdip.generators import Posterior
 from napari_vdip.latent import PIXEL_ROUNDS, restore
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import extend, size_of
 from napari_vdip.posterior import sparse_precision
+from napari_vdip.prediction import HeldOut
+from napari_vdip.widths import TRIALS, try_widths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FIRST_NOISE = 0.035
+    from napari_vdip.settings import Settings
+
+FIRST_NOISE = 0.01
 """Noise level of the first round, in [0, 1] units; later rounds lower it to that of the image."""
 ANNEALED = 0.8
-"""Part of the candidates' rounds in which it is lowered."""
+"""Part of the kernel's rounds in which it is lowered."""
 
 
-def refine(
-    image: Tensor,
-    start: Estimate,
-    rounds: int,
-    floor: float,
-    rng: torch.Generator,
-    *,
-    plain: bool = True,
-) -> Iterator[Estimate]:
-    """Update candidates for the kernel, and then the latent image for the best of them.
+def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Generator) -> Iterator[Estimate]:
+    """Update the kernel, compare it with Gaussians, and update the latent image for the better one.
 
     Parameters
     ----------
@@ -49,49 +44,59 @@ def refine(
         ``(1, C, Y, X)`` in [0, 1].
     start : Estimate
         Where the networks have led.
-    rounds : int
-        Number of rounds, each of which is yielded.
-    floor : float
-        Gradient below which the prior makes no difference, in noise levels.
+    settings : Settings
+        How many rounds, and what they assume of the image.
     rng : torch.Generator
         Source of the samples.
-    plain : bool
-        Whether a second candidate starts from the blurred image itself.
 
     Yields
     ------
     Estimate
-        Posterior mean and kernel of the best candidate, and the noise level, after each round.
+        Posterior mean and kernel, and the noise level, after each of ``settings.rounds`` rounds.
     """
     variance = noise_variance(image)
-    last = float(variance.min().sqrt())
-    with torch.no_grad():
-        smallest = floor * float(variance.median().sqrt())
-        begin = centre(start.posterior.mean, start.kernel)
-        candidates = [Candidate(image, *begin, smallest, radial=False)]
-        begin = plain_start(image, size_of(start.kernel))
-        if plain:
-            candidates.append(Candidate(image, *begin, smallest, radial=True))
-        blurred = mean = begin[0]
-    kernel_rounds = max(rounds - PIXEL_ROUNDS, 1)
+    window = size_of(start.kernel)
+    rounds = settings.rounds
+    trials = TRIALS + 1 if settings.gaussians and rounds > 2 * TRIALS else 0
+    kernel_rounds = max(rounds - trials - PIXEL_ROUNDS, 1)
+
+    def estimate(done: int, mean: Tensor, kernel: Tensor, noise: Tensor) -> Estimate:
+        terms = {"noise": noise.mean().sqrt()}
+        return Estimate("refinement", start.step + done, start.steps, Posterior(mean), kernel, terms)
+
+    with torch.no_grad():  # never across a yield, where the caller's code runs
+        last = float(variance.min().sqrt())
+        floor = settings.gradient_floor * float(variance.median().sqrt())
+        candidate = Candidate(image, *centre(start.posterior.mean, start.kernel), floor)
+        blurred = mean = extend(image, window)
     for done in range(1, kernel_rounds + 1):
         lowest = FIRST_NOISE * (last / FIRST_NOISE) ** min(1.0, done / (ANNEALED * kernel_rounds))
         noise = variance.clamp_min(lowest**2)
-        with torch.no_grad():  # never across a yield, where the caller's code runs
-            for candidate in candidates:
-                candidate.advance(noise)
-            kernel = max(candidates, key=lambda one: one.bound(noise)).kernel
-            mean = sparse_precision(blurred, kernel, noise.sqrt()).mean(image, mean)
-        terms = {"noise": noise.mean().sqrt()}
-        step = start.step + done
-        yield Estimate("refinement", step, start.steps, Posterior(mean), kernel, terms)
-    left = rounds - kernel_rounds
-    yield from restore(image, kernel, mean, left, rng, noise, step=step, steps=start.steps)
-
-
-def plain_start(image: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Canvas of the blurred image itself, and a wide Gaussian kernel."""
-    return extend(image, window), FreeKernel(window).to(image.device)(image).detach()
+        with torch.no_grad():
+            candidate.advance(noise)
+            kernel = candidate.kernel
+            mean = sparse_precision(blurred, kernel, noise.sqrt(), pooling=settings.pooling).mean(
+                image, mean
+            )
+        yield estimate(done, mean, kernel, noise)
+    if trials:
+        with torch.no_grad():
+            held_out = HeldOut(image, variance, settings.pooling, rng)
+            free = held_out.predict(kernel)
+        yield estimate(kernel_rounds + 1, free.mean, kernel, variance)
+        trying = try_widths(held_out, window, image.device)
+        for done in range(kernel_rounds + 2, kernel_rounds + trials + 1):
+            with torch.no_grad():
+                gaussian = next(trying)
+                gain, error = free.advantage(gaussian)
+                best = free if gain > error else gaussian  # the free kernel has to be worth its freedom
+                kernel, mean = best.kernel, best.mean
+            yield estimate(done, mean, kernel, variance)
+    done = kernel_rounds + trials
+    step, left = start.step + done, rounds - done
+    yield from restore(
+        image, kernel, mean, left, rng, variance, settings.pooling, step=step, steps=start.steps
+    )
 
 
 def centre(mean: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:

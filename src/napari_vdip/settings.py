@@ -125,24 +125,32 @@ class Settings:
         step=1.0,
     )
     refinements: int = _option(
-        50,
+        60,
         "Rounds in which the bound is then maximised over gradients, point spread function and pixels "
-        "themselves (VDIP-Sparse only). Fewer than about 30 are too hasty; 0 keeps the networks' result.",
+        "themselves (VDIP-Sparse only). Fewer than about 40 are too hasty; 0 keeps the networks' result.",
         min=0,
         max=1000,
     )
     gradient_floor: float = _option(
-        0.2,
+        0.05,
         "Gradient, in noise levels, below which the refinement's prior makes no difference. Smaller "
         "values give sharper point spread functions, and suit photographs.",
         min=0.001,
         max=100.0,
         step=0.01,
     )
-    plain_start: bool = _option(
+    pooling: float = _option(
+        1.0,
+        "Distance in pixels over which neighbours share the weights of the refinement's prior. Larger "
+        "values suit smooth specimens; 0 suits photographs, whose edges are one pixel wide.",
+        min=0.0,
+        max=10.0,
+        step=0.5,
+    )
+    gaussians: bool = _option(
         True,
-        "Let the refinement also start from the blurred image and a round point spread function, and keep "
-        "what fits better. Dense specimens need it; under motion blur it may mislead.",
+        "Let the refinement also try round Gaussian point spread functions, and keep what predicts pixels "
+        "best that were left out (with more than 20 refinements). Dense and faint specimens need it.",
     )
     samples: int = _option(
         16,
@@ -237,7 +245,7 @@ class Settings:
             ("bright_variance", get_args(BrightVariance)),
             ("variational", (True, False)),
             ("mixed_precision", (True, False)),
-            ("plain_start", (True, False)),
+            ("gaussians", (True, False)),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
@@ -331,7 +339,12 @@ PAPER: dict[str, Any] = {
 }
 """The published schedule, where it differs from the default."""
 
-PHOTOGRAPH: dict[str, Any] = {"gradient_floor": 0.03, "plain_start": False}
+PHOTOGRAPH: dict[str, Any] = {
+    "refinements": 50,
+    "gradient_floor": 0.01,
+    "pooling": 0.0,
+    "gaussians": False,
+}
 """For photographs blurred by motion, whose edges are sharper and sparser than those of specimens."""
 
 PRESETS: dict[str, dict[str, Any]] = {"default": {}, "photograph": PHOTOGRAPH, "paper": PAPER}

@@ -1,0 +1,111 @@
+"""How well a kernel predicts pixels that were left out, to choose between kernels.
+
+The bounds of two kernels can hardly be compared: how tight one is depends on the kernel, and the prior
+decides where the noise is strong. What was not seen cannot be fitted, so a prediction of it favours
+neither a kernel that is too narrow nor one that is too wide (cross-validation: Stone, 1974).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_vdip.operators import blur, extend, size_of
+from napari_vdip.posterior import BATCH, gradient_variances, sparse_precision
+
+PART = 0.1
+"""Part of the pixels that is left out."""
+BLOCK = 2
+"""Side in pixels of the blocks that are left out; in single pixels a blur leaves little to predict."""
+ROUNDS = 6
+"""Rounds in which the weights follow the latent image."""
+UNSEEN = 1e4
+"""Variance of the noise of what is left out, relative to that of the image."""
+SURROUNDINGS = 7
+"""Side in pixels of the mean over what is seen, from which the latent image starts where nothing is."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Prediction of what is left out.
+
+    Attributes
+    ----------
+    kernel : Tensor
+        ``(1, 1, kh, kw)`` it was made with.
+    mean : Tensor
+        Posterior mean of the latent image ``(1, C, H, W)``, from what is seen.
+    densities : Tensor
+        Logarithm of the predictive density of each pixel that is left out, up to a constant.
+    """
+
+    kernel: Tensor
+    mean: Tensor
+    densities: Tensor
+
+    def advantage(self, over: Prediction) -> tuple[float, float]:
+        """Mean difference of the densities from another prediction's, and its standard error.
+
+        The pixels of a block count as one.
+        """
+        difference = self.densities - over.densities
+        count = max(len(difference) / BLOCK**2, 2)
+        return float(difference.mean()), float(difference.std()) / count**0.5
+
+
+class HeldOut:
+    """An image with some pixels left out.
+
+    Parameters
+    ----------
+    image, variance : Tensor
+        ``(1, C, Y, X)`` in [0, 1], and the variance of its noise.
+    pooling : float
+        Distance in pixels over which neighbours share the weights of the prior.
+    rng : torch.Generator
+        Says which pixels are left out.
+
+    Attributes
+    ----------
+    left_out : Tensor
+        ``(1, C, Y, X)``, whether a pixel is left out.
+    """
+
+    def __init__(self, image: Tensor, variance: Tensor, pooling: float, rng: torch.Generator):
+        height, width = size_of(image)
+        blocks = (1, 1, -(-height // BLOCK), -(-width // BLOCK))
+        chosen = torch.rand(blocks, generator=rng, device=rng.device) < PART
+        chosen.flatten()[int(torch.randint(chosen.numel(), (), generator=rng, device=rng.device))] = True
+        grown = chosen.repeat_interleave(BLOCK, -2).repeat_interleave(BLOCK, -1)
+        self.left_out = grown[..., :height, :width].expand_as(image)
+        self.pooling = pooling
+        self._image, self._variance = image, variance
+        self._given = torch.where(self.left_out, self._surroundings(), image)
+        self._confidence = torch.where(self.left_out, UNSEEN * variance, variance)
+        self._seed = int(torch.randint(2**31, (), generator=rng, device=rng.device))
+
+    def predict(self, kernel: Tensor) -> Prediction:
+        """Estimate the latent image from what is seen, and predict what is left out."""
+        rng = torch.Generator(kernel.device).manual_seed(self._seed)  # the same for every kernel
+        noise, mean, variances = self._confidence.sqrt(), extend(self._given, size_of(kernel)), None
+        for _ in range(ROUNDS):
+            precision = sparse_precision(mean, kernel, noise, variances, pooling=self.pooling)
+            mean = precision.mean(self._given, mean)
+            samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), rng)
+            variances = gradient_variances(samples)
+        spread = blur(samples, kernel).square().mean(0, keepdim=True) + self._variance
+        residual = self._image - blur(mean, kernel)
+        density = -0.5 * (residual.square() / spread + spread.log())
+        return Prediction(kernel, mean, density[self.left_out])
+
+    def _surroundings(self) -> Tensor:
+        """Mean of what is seen around each pixel."""
+        seen = (~self.left_out).to(self._image)
+
+        def total(values: Tensor) -> Tensor:
+            return F.avg_pool2d(values, SURROUNDINGS, 1, SURROUNDINGS // 2)
+
+        return total(self._image * seen) / total(seen).clamp_min(0.5 / SURROUNDINGS**2)
