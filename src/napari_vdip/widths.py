@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COARSE = 5
 """Widths of the first pass, in equal ratios."""
-FINE = 2
+FINE = 3
 """How often the ratio is then halved around the best."""
 TRIALS = COARSE + 2 * FINE
 NARROWEST = 0.6
