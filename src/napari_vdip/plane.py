@@ -38,9 +38,12 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 WEIGHT_ROUNDS = 2
 """Rounds that make the weights of the sparse prior consistent with the posterior's variance."""
-UNRESOLVED = 0.2
+UNRESOLVED = 0.05
 """Part of the mean squared gradient that the std map allows for everywhere (see `sparse_precision`). Chosen
-for its coverage on one image of Levin et al., one of cells and two specimens."""
+for its coverage on two images of Levin et al., two of cells and three specimens."""
+LEAST_POOLING = 1.0
+"""Distance in pixels over which neighbours share the std map's weights at least: alone, a weight is as
+uncertain as what it is to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ class Plane:
         noise = (misfit * self.variance).sqrt()  # what the model does not explain is noise
         precision = flat_precision(mean, kernel, noise)
         if self.settings.prior == "sparse":
-            variances, pooling = None, self.settings.pooling
+            variances, pooling = None, max(self.settings.pooling, LEAST_POOLING)
             for _ in range(1 + WEIGHT_ROUNDS):
                 precision = sparse_precision(mean, kernel, noise, variances, UNRESOLVED, pooling)
                 samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), self.rng)
