@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import numpy as np
 
@@ -178,7 +179,7 @@ def _arranged(array: Any, letters: str, steps: Steps, channels: list[str], axes:
 def _tiff(path: Path, scene: int) -> tuple[Any, str, Steps, list[str]]:
     import dask.array as da
     import zarr
-    from tifffile import TiffFile, imread
+    from tifffile import TiffFile
 
     with TiffFile(path) as file:
         if scene >= len(file.series):
@@ -190,7 +191,9 @@ def _tiff(path: Path, scene: int) -> tuple[Any, str, Steps, list[str]]:
             steps, channels = _ome_metadata(file.ome_metadata, scene)
         elif file.imagej_metadata:
             steps = _imagej_metadata(file.imagej_metadata, file.pages.first.tags)
-    store = imread(path, aszarr=True, series=scene, level=0)
+    file = TiffFile(path)
+    store = file.series[scene].aszarr(level=0)
+    finalize(store, file.close)  # when the array is gone
     return da.from_zarr(zarr.open_array(store, mode="r")), letters, steps, channels
 
 
@@ -227,11 +230,22 @@ def _imagej_metadata(metadata: Mapping[str, Any], tags: Any) -> Steps:
 
 def _flat(path: Path) -> tuple[Any, str, Steps, list[str]]:
     import dask.array as da
-    import imageio.v3 as imageio
     from dask.delayed import delayed
+    from PIL import Image, ImageMode
 
-    about = imageio.improps(path)
-    array = da.from_delayed(delayed(imageio.imread)(path), about.shape, about.dtype)
+    with Image.open(path) as image:
+        width, height = image.size
+        mode = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}.get(
+            image.mode, image.mode
+        )
+
+    def pixels() -> Any:
+        with Image.open(path) as image:
+            return np.asarray(image if image.mode == mode else image.convert(mode))
+
+    about = ImageMode.getmode(mode)
+    bands = (len(about.bands),) if len(about.bands) > 1 else ()
+    array = da.from_delayed(delayed(pixels)(), (height, width, *bands), np.dtype(about.typestr))
     return array, "YXS"[: array.ndim], {}, []
 
 

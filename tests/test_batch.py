@@ -1,0 +1,359 @@
+"""Many images: what is found, what is done, what a failure or a kill leaves, and what is not done again."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import pickle
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+
+from napari_vdip import Settings, batch, deconvolve, items
+from napari_vdip.io import read, write_ome_zarr
+from napari_vdip.scenes import cells
+from napari_vdip.workspace import describe, prepare
+
+SMALL = Settings(psf_shape=5, steps=3, refinements=0, samples=2)
+PHOTOGRAPH = SMALL.replace(channels="joint", refinements=2)
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """A file of 3 planes, and what is in it."""
+    array = np.stack([cells(size=48, psf_size=5, seed=seed).blurred for seed in range(3)])
+    save(tmp_path / "stack.tif", array)
+    return tmp_path / "stack.tif", array
+
+
+def save(path, stack):
+    tifffile.imwrite(path, stack, photometric="minisblack", metadata={"axes": "TYX"})
+
+
+def done(work, **options):
+    """Do the items, and return how each ended."""
+    ends = ("done", "skipped", "failed")
+    return [event for event in batch.execute(work, device="cpu", **options) if event.kind in ends]
+
+
+def kinds(work, **options):
+    return [end.kind for end in done(work, **options)]
+
+
+def arrays(folder):
+    """All numbers in a folder of results, by file and level."""
+    found = {path.name: tifffile.imread(path) for path in folder.glob("*.ome.tif")}
+    for path in folder.glob("*.ome.zarr"):
+        found |= {
+            f"{path.name}/{name}": array[:] for name, array in zarr.open_group(path, mode="r").arrays()
+        }
+    return found
+
+
+def assert_same(one, other):
+    assert set(one) == set(other) != set()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+@pytest.mark.parametrize("format", ["ome-zarr", "ome-tiff"])
+@pytest.mark.parametrize(
+    ("axes", "settings"),
+    [("TYX", SMALL), ("CYX", PHOTOGRAPH), ("CYX", SMALL.replace(variational=False))],
+)
+def test_a_file_is_done_as_its_array_is_in_python(tmp_path, stack, format, axes, settings):
+    path, array = stack
+    [end] = done(batch.plan([path], tmp_path / "out", settings, axes=axes, format=format))
+    assert end.kind == "done", end.reason
+    expected = deconvolve(array, settings, axes=axes, device="cpu")
+    suffix = {"ome-zarr": "ome.zarr", "ome-tiff": "ome.tif"}[format]
+    for name in ("latent", "std", "psf"):
+        file = tmp_path / "out" / "stack" / f"{name}.{suffix}"
+        if getattr(expected, name) is None:
+            assert not file.exists()
+        else:
+            np.testing.assert_array_equal(read(file).array.compute(), getattr(expected, name))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["stack"]
+
+
+def test_a_plane_is_a_piece_of_work_that_any_process_can_do_in_any_order(tmp_path, stack):
+    [item] = batch.plan([stack[0]], tmp_path / "one", SMALL)
+    [other] = batch.plan([stack[0]], tmp_path / "other", SMALL)
+    prepare(item, item.planes, describe(item))
+    for index in reversed(item.planes.indices):
+        task = batch.PlaneTask(item.path, 0, None, index, SMALL, item.partial, "cpu")
+        assert batch.compute_plane(pickle.loads(pickle.dumps(task)))["index"] == list(index)
+    store = zarr.open_group(item.partial / "planes.zarr", mode="r")
+    assert {name: array.chunks for name, array in store.arrays()} == {
+        "latent": (1, 48, 48),
+        "std": (1, 48, 48),
+        "psf": (1, 5, 5),
+    }
+    events = [event.kind for event in batch.execute([item])]
+    assert events == ["started", "done"]
+    assert kinds([other]) == ["done"]
+    assert_same(arrays(item.folder), arrays(other.folder))
+
+
+def work(source, output, connection):
+    """Do a job and tell of every event, until killed."""
+    import torch
+
+    torch.set_num_threads(1)
+    for event in batch.execute(batch.plan([source], output, SMALL), device="cpu"):
+        connection.send(event.kind)
+    connection.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_killed_job_goes_on_and_ends_as_if_it_had_not_been_killed(tmp_path, stack):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["test_batch", "napari_vdip.deconvolution", "torch._dynamo", "dask.array"]
+    )
+    chance = random.Random(1)
+    started, ended = [], False
+    for number in range(20):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=work, args=(stack[0], tmp_path / "out", sender))
+        process.start()
+        sender.close()
+        events = []
+        killed_after = chance.randint(1, 6) if number < 4 else 1000
+        try:
+            while len(events) < killed_after:
+                events.append(receiver.recv())
+        except EOFError:
+            ended = True
+        process.kill()
+        process.join()
+        started.append(events)
+        if ended:
+            break
+    assert ended
+    assert len(started) > 2  # it was killed, and more than once
+    assert sum(events.count("plane") for events in started) <= 3 + sum("done" not in e for e in started)
+    [whole] = batch.plan([stack[0]], tmp_path / "whole", SMALL)
+    assert kinds([whole]) == ["done"]
+    assert_same(arrays(tmp_path / "out" / "stack"), arrays(whole.folder))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["stack"]
+
+
+class Killed(BaseException):
+    """What stands for the end of the process."""
+
+
+def test_no_moment_is_a_bad_one_to_be_killed(tmp_path, stack, monkeypatch):
+    """The process ends before each change of a name in turn; then the run goes on to the same end."""
+    path = tmp_path / "two.tif"
+    save(path, stack[1][:2])
+    [whole] = batch.plan([path], tmp_path / "whole", SMALL)
+    assert kinds([whole]) == ["done"]
+    expected = arrays(whole.folder)
+    [item] = batch.plan([path], tmp_path / "out", SMALL)
+    planes = 0
+    run, real = batch.plane_steps, {name: getattr(Path, name) for name in ("replace", "rename", "mkdir")}
+
+    def counted(task):
+        nonlocal planes
+        planes += 1
+        return (yield from run(task))
+
+    monkeypatch.setattr(batch, "plane_steps", counted)
+    for left in range(1000):
+        allowed = left
+
+        def limited(name):
+            def change(self, *arguments, **options):
+                nonlocal allowed
+                if ".part" in str(self) and tmp_path in self.parents:
+                    allowed -= 1
+                    if allowed < 0:
+                        raise Killed
+                return real[name](self, *arguments, **options)
+
+            return change
+
+        for name in real:
+            monkeypatch.setattr(Path, name, limited(name))
+        try:
+            ended = kinds([item])
+        except Killed:
+            assert not item.folder.exists() or set(arrays(item.folder)) == set(expected)
+            continue
+        break
+    assert ended in (["done"], ["skipped"])
+    assert left > 5
+    assert planes <= 2 + left
+    assert_same(arrays(item.folder), expected)
+    assert kinds([item]) == ["skipped"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["two"]
+
+
+def test_results_of_other_settings_or_input_are_not_taken_for_ours(tmp_path, stack):
+    path, array = stack
+    settings = SMALL.replace(steps=1)
+    [item] = batch.plan([path], tmp_path / "out", settings)
+    assert kinds([item]) == ["done"]
+    before = arrays(item.folder)
+    [other] = batch.plan([path], tmp_path / "out", settings.replace(seed=1))
+    [end] = done([other])
+    assert (end.kind, "overwrite" in end.reason) == ("failed", True)
+    assert_same(arrays(item.folder), before)
+    save(path, array[::-1])
+    assert kinds([item]) == ["failed"]
+    assert kinds([item], overwrite=True) == ["done"]
+    latent = arrays(item.folder)["latent.ome.zarr/0"]
+    np.testing.assert_array_equal(latent, before["latent.ome.zarr/0"][::-1])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["stack"]
+
+
+def test_planes_of_an_interrupted_run_with_other_settings_are_not_taken_over(tmp_path, stack):
+    settings = SMALL.replace(steps=1)
+    [item] = batch.plan([stack[0]], tmp_path / "out", settings)
+    for event in batch.execute([item], device="cpu"):
+        if event.kind == "plane":
+            break
+    [same] = batch.plan([stack[0]], tmp_path / "out", settings)
+    assert next(batch.execute([same], device="cpu")).number == 1
+    [other] = batch.plan([stack[0]], tmp_path / "out", settings.replace(seed=1))
+    assert next(batch.execute([other], device="cpu")).number == 0
+
+
+def test_what_no_run_has_made_is_neither_replaced_nor_removed(tmp_path, stack):
+    [item] = batch.plan([stack[0]], tmp_path / "out", SMALL)
+    for folder in (item.folder, item.partial):
+        folder.mkdir(parents=True)
+        (folder / "thesis.txt").write_text("years of work")
+        assert kinds([item], overwrite=True) == ["failed"]
+        assert (folder / "thesis.txt").read_text() == "years of work"
+        shutil.rmtree(folder)
+
+
+def test_a_bad_file_is_a_failure_of_its_own(tmp_path, stack):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    good, bad = cells(size=48, psf_size=5).blurred, np.zeros((2, 48, 48), np.float32)
+    save(folder / "a constant.tif", bad + np.arange(2)[:, None, None])
+    (folder / "b empty.tif").touch()
+    (folder / "c text.png").write_text("not an image")
+    tifffile.imwrite(folder / "d cut.tif", good)
+    (folder / "d cut.tif").write_bytes((folder / "d cut.tif").read_bytes()[:900])
+    tifffile.imwrite(folder / "e small.tif", good[:8, :8])
+    tifffile.imwrite(folder / "f nan.tif", np.where(good > good.mean(), np.nan, good))
+    tifffile.imwrite(folder / "g good.tif", good)
+    (folder / "h.zarr").mkdir()
+    (folder / "notes.txt").write_text("not looked at")
+    ends = done(batch.plan([folder], tmp_path / "out", SMALL.replace(steps=1)))
+    assert [end.kind for end in ends] == ["failed"] * 6 + ["done"] + ["failed"]
+    for end, part in zip(ends, ("T=0: expected varying", "empty", "", "", "height", "NaN"), strict=False):
+        assert part in end.reason
+        assert end.reason
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["g good"]
+
+
+def test_a_run_can_be_repeated_from_what_is_stored_with_it(tmp_path, stack):
+    path, array = stack
+    photograph = tmp_path / "photograph.png"
+    colours = np.moveaxis(array, 0, -1)
+    Image.fromarray((255 * colours / colours.max()).astype(np.uint8)).save(photograph)
+    first = batch.plan([path, photograph], tmp_path / "out", SMALL.replace(steps=1), axes=None)
+    assert kinds(first) == ["done", "done"]
+    assert first[1].settings.channels == "joint"
+    record = json.loads((first[0].folder / "napari-vdip.json").read_text())
+    assert record["source"]["sha256"] == items.content_hash(path)
+    assert [plane["name"] for plane in record["planes"]] == ["T=0", "T=1", "T=2"]
+    again = batch.repeat(tmp_path / "out", tmp_path / "again")
+    assert kinds(again) == ["done", "done"]
+    for one, other in zip(sorted(first, key=lambda item: item.name), again, strict=True):
+        assert_same(arrays(one.folder), arrays(other.folder))
+    [alone] = batch.repeat(first[0].folder, tmp_path / "alone")
+    assert (alone.name, alone.settings) == ("stack", first[0].settings)
+    save(path, array[::-1])
+    [end] = done([alone])
+    assert (end.kind, "changed" in end.reason) == ("failed", True)
+
+
+@pytest.mark.parametrize("record", ["", "{}", '{"source": 3}', '{"source": {}, "settings": {"steps": 0}}'])
+def test_what_is_no_record_cannot_be_repeated(tmp_path, record):
+    with pytest.raises(ValueError, match="from_metadata: expected"):
+        batch.repeat(tmp_path, tmp_path / "out")
+    (tmp_path / "napari-vdip.json").write_text(record)
+    with pytest.raises(ValueError, match=r"from_metadata: .*not of this version"):
+        batch.repeat(tmp_path, tmp_path / "out")
+
+
+def names(found):
+    return [item.name for item in found]
+
+
+def test_folders_patterns_and_files_are_found_once_and_named_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "in/a.tif",
+        "in/a.png",
+        "in/day 1/b.ome.tif",
+        "in/day 2/b.tif",
+        "in/.hidden/c.tif",
+        "in/B.tif",
+    ):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"x")
+    Path("in/notes.txt").write_text("x")
+    Path("in/out/old").mkdir(parents=True)
+    Path("in/out/d.tif").touch()
+    Path("in/results").mkdir()
+    Path("in/results/napari-vdip.json").write_text("{}")
+    Path("in/results/latent.ome.tif").touch()
+    assert names(batch.plan(["in"], "in/out", SMALL)) == ["B", "a-png", "a-tif", "day 1/b", "day 2/b"]
+    assert names(batch.plan(["in/day*/*.tif"], "in/out", SMALL)) == ["day 1/b", "day 2/b"]
+    twice = batch.plan(["in/a.tif", "in", "in/a.tif"], "in/out", SMALL)
+    assert names(twice) == ["a-tif", "B", "a-png", "day 1/b", "day 2/b"]
+    assert names(batch.plan(["in/a.tif", "in/notes.txt"], "in/out", SMALL)) == ["a", "notes"]
+    Path("in/a-png.tif").touch()
+    with pytest.raises(ValueError, match="different names"):
+        batch.plan(["in"], "in/out", SMALL)
+
+
+@pytest.mark.parametrize("given", [[], ["nothing.tif"], ["*.tif"], ["."]])
+def test_an_input_that_is_not_there_is_refused(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="input: expected"):
+        batch.plan(given, "out", SMALL)
+
+
+def test_no_name_leads_out_of_the_output(tmp_path, stack, monkeypatch):
+    hostile = ("../../etc", "/etc/passwd", "..", 'a\\b:c*?"<>|', "")
+    monkeypatch.setattr(items, "scenes", lambda path: hostile)
+    monkeypatch.setattr(items, "examine", lambda item, *rest: item)
+    output = tmp_path / "out"
+    folders = [item.folder.resolve() for item in batch.plan([stack[0]], output, SMALL)]
+    assert len(set(folders)) == len(hostile)
+    assert {folder.parent for folder in folders} == {output.resolve()}
+    for name in ("../elsewhere", ".", "", "a/../.."):
+        with pytest.raises(ValueError, match="output: expected a folder inside"):
+            items.place(output, name)
+    output.mkdir()
+    (output / "link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="output: expected a folder inside"):
+        items.place(output, "link/elsewhere")
+
+
+def test_a_store_is_known_by_its_content_and_not_by_its_date(tmp_path):
+    image = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+    write_ome_zarr(tmp_path / "a.zarr", image, "YX")
+    first = items.content_hash(tmp_path / "a.zarr")
+    shutil.copytree(tmp_path / "a.zarr", tmp_path / "b.zarr", copy_function=shutil.copyfile)
+    assert items.content_hash(tmp_path / "b.zarr") == first
+    chunk = next(
+        path for path in (tmp_path / "b.zarr").rglob("*") if path.is_file() and path.name != "zarr.json"
+    )
+    chunk.rename(chunk.with_name("7"))
+    assert items.content_hash(tmp_path / "b.zarr") != first
