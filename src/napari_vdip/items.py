@@ -9,11 +9,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_vdip import stack
-from napari_vdip.readers import AXES, read, scenes, suffixes
+from napari_vdip.readers import AXES, ZARR, read, scenes, suffixes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -132,6 +132,8 @@ def plan(
             full = f"{name}-{label}" if several else name
             item = Item(full, path, number, axes, settings, place(target, full), problem=problem)
             items.append(item if problem else examine(item, format, joint_colours))
+    if clashes := _clashes([item.name for item in items]):
+        raise ValueError(f"input: expected images with different names, got several named {min(clashes)!r}")
     return items
 
 
@@ -195,17 +197,16 @@ def _attempt(look: Callable[[], Any]) -> tuple[Any, str]:
 
 def _find(inputs: Sequence[str | Path], output: Path) -> list[tuple[Path, Path]]:
     """Return every image once, with the folder that its name counts from."""
-    endings = suffixes()
     found: dict[Path, tuple[Path, Path]] = {}
     for given in inputs:
         path = Path(given).expanduser()
-        if path.is_dir() and not _is_image(path, endings):
-            images = [(image, path) for image in _walk(path, endings, output.resolve())]
-        elif path.exists():
+        if path.is_file() or _is_store(path):
             images = [(path, path.parent)]
+        elif path.is_dir():
+            images = [(image, path) for image in _walk(path, suffixes(), output.resolve())]
         else:
             matches = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207, also absolute
-            images = [(image, image.parent) for image in matches if _is_image(image, endings)]
+            images = [(image, image.parent) for image in matches if _is_image(image, suffixes())]
         if not images:
             raise ValueError(f"input: expected images, found none in or named {str(given)!r}")
         for image, root in images:
@@ -227,12 +228,15 @@ def _walk(folder: Path, endings: tuple[str, ...], output: Path) -> Iterator[Path
 
 
 def _is_image(path: Path, endings: tuple[str, ...]) -> bool:
-    stores = path.suffix.lower() == ".zarr"
-    return path.name.lower().endswith(endings) and (path.is_dir() if stores else path.is_file())
+    return _is_store(path) or (path.is_file() and path.name.lower().endswith(endings))
+
+
+def _is_store(path: Path) -> bool:
+    return path.is_dir() and path.suffix.lower() in ZARR
 
 
 def _names(found: Sequence[tuple[Path, Path]]) -> list[str]:
-    """Name each image: by its file's stem, and where two would be the same by more of its path."""
+    """Name each image by its file's stem, and where that is not enough by more of its path."""
 
     def stem(path: Path) -> str:
         return path.name.removesuffix(path.suffix).removesuffix(".ome").removesuffix(PARTIAL)
@@ -244,17 +248,19 @@ def _names(found: Sequence[tuple[Path, Path]]) -> list[str]:
     common = os.path.commonpath([path.absolute().parent for path, _ in found])
     parents = [path.absolute().parent.relative_to(common) for path, _ in found]
     for ending in (stem, lambda path: path.name.replace(".", "-")):
-        counts = Counter(name.casefold() for name in names)
+        clashes = _clashes(names)
         names = [
-            joined(parent, ending(path)) if counts[name.casefold()] > 1 else name
+            joined(parent, ending(path)) if name in clashes else name
             for name, parent, (path, _) in zip(names, parents, found, strict=True)
         ]
-    name, count = Counter(name.casefold() for name in names).most_common(1)[0]
-    if count > 1:
-        raise ValueError(
-            f"input: expected different names, got {count} images whose results would be {name!r}"
-        )
     return names
+
+
+def _clashes(names: Sequence[str]) -> set[str]:
+    """Return the names that cannot all be folders of results: the same one twice, or one in another."""
+    counts = Counter(name.casefold() for name in names)
+    above = {str(parent) for name in counts for parent in PurePosixPath(name).parents}
+    return {name for name in names if counts[name.casefold()] > 1 or name.casefold() in above}
 
 
 def _plain(name: str) -> str:
