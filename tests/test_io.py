@@ -48,7 +48,7 @@ def flat(path, array):
 
 
 UM3, UM4, UM10 = ((step, "micrometer") for step in (0.3, 1 / 4, 1 / 10))
-KINDS = [  # writer, file, shape, axes, order of the file's axes in the source, steps
+KINDS = [  # writer, file, shape, axes, order of the file's axes in the source, spacing
     (plain, "a.tif", (6, 8), "YX", (0, 1), {}),
     (plain, "a.TIFF", (3, 6, 8), "ZYX", (0, 1, 2), {}),
     (plain, "a.tif", (1, 6, 8), "YX", (1, 2), {}),
@@ -61,12 +61,12 @@ KINDS = [  # writer, file, shape, axes, order of the file's axes in the source, 
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("write", "name", "shape", "axes", "order", "steps"), KINDS)
-def test_a_file_says_what_its_axes_are(tmp_path, write, name, shape, axes, order, steps):
+@pytest.mark.parametrize(("write", "name", "shape", "axes", "order", "spacing"), KINDS)
+def test_a_file_says_what_its_axes_are(tmp_path, write, name, shape, axes, order, spacing):
     array = counted(*shape)
     write(tmp_path / name, array)
     source = read(tmp_path / name)
-    assert (source.axes, source.steps) == (axes, steps)
+    assert (source.axes, source.spacing) == (axes, spacing)
     left_out = tuple(axis for axis in range(array.ndim) if axis not in order)
     expected = np.squeeze(array.transpose(*left_out, *order), axis=tuple(range(len(left_out))))
     np.testing.assert_array_equal(source.array.compute(), expected)
@@ -169,7 +169,7 @@ def test_scenes_of_bioio_are_read_with_scale_and_units(tmp_path, monkeypatch):
     assert scenes(tmp_path / "a.lif") == ("first", "second")
     source = read(tmp_path / "a.lif", scene=1)
     assert (source.axes, source.array.shape, source.channels) == ("TYX", (2, 6, 8), ("GFP",))
-    assert source.steps == {"T": (3.0, "second"), "Y": (0.2, "micrometer"), "X": (0.2, "micrometer")}
+    assert source.spacing == {"T": (3.0, "second"), "Y": (0.2, "micrometer"), "X": (0.2, "micrometer")}
     assert source.array.compute().min() == 1
 
 
@@ -209,7 +209,7 @@ def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize(("write", "name"), [(write_ome_tiff, "a.ome.tif"), (write_ome_zarr, "a.ome.zarr")])
 @pytest.mark.parametrize(
-    ("axes", "shape", "steps", "channels"),
+    ("axes", "shape", "spacing", "channels"),
     [
         ("YX", (6, 8), {}, ()),
         ("YX", (6, 8), {"Y": (2.0, "nanometer"), "X": (2.0, "nanometer")}, ()),
@@ -218,11 +218,11 @@ def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path):
         ("TYX", (2, 6, 8), {"T": (0.5, "millisecond")}, ()),
     ],
 )
-def test_what_is_written_comes_back(tmp_path, write, name, axes, shape, steps, channels):
+def test_what_is_written_comes_back(tmp_path, write, name, axes, shape, spacing, channels):
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    write(tmp_path / name, da.from_array(image), axes, steps=steps, channels=channels)
+    write(tmp_path / name, da.from_array(image), axes, spacing=spacing, channels=channels)
     source = read(tmp_path / name)
-    assert (source.axes, source.steps, source.channels) == (axes, steps, channels or source.channels)
+    assert (source.axes, source.spacing, source.channels) == (axes, spacing, channels or source.channels)
     np.testing.assert_array_equal(source.array.compute(), image)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -241,10 +241,10 @@ def test_the_provenance_is_in_both_formats(tmp_path):
 
 def test_every_level_of_a_multiscale_image_says_where_its_pixels_are(tmp_path):
     """A ramp in physical coordinates has at each pixel of each level the value of its coordinate."""
-    steps = {"Y": (0.5, "micrometer"), "X": (0.2, "micrometer")}
+    spacing = {"Y": (0.5, "micrometer"), "X": (0.2, "micrometer")}
     y, x = np.mgrid[:700, :600]
-    ramp = (y * steps["Y"][0] + x * steps["X"][0]).astype(np.float32)
-    write_ome_zarr(tmp_path / "a.ome.zarr", da.from_array(ramp), "YX", steps=steps, name="ramp")
+    ramp = (y * spacing["Y"][0] + x * spacing["X"][0]).astype(np.float32)
+    write_ome_zarr(tmp_path / "a.ome.zarr", da.from_array(ramp), "YX", spacing=spacing, name="ramp")
     group = zarr.open_group(tmp_path / "a.ome.zarr", mode="r")
     datasets = group.attrs["ome"]["multiscales"][0]["datasets"]
     assert len(datasets) == 3
@@ -262,7 +262,7 @@ def test_an_ome_zarr_is_valid_and_says_how_to_show_it(tmp_path):
     image = np.random.default_rng(0).normal(size=(2, 3, 300, 40)).astype(np.float32)
     path = tmp_path / "a.ome.zarr"
     write_ome_zarr(
-        path, da.from_array(image), "CZYX", steps=MICROMETRES, channels=["DAPI", "GFP"], name="a"
+        path, da.from_array(image), "CZYX", spacing=MICROMETRES, channels=["DAPI", "GFP"], name="a"
     )
     yaozarrs.validate_zarr_store(path)
     channels = zarr.open_group(path, mode="r").attrs["ome"]["omero"]["channels"]
@@ -278,7 +278,7 @@ def test_napari_opens_an_ome_zarr_with_scale_units_and_names(tmp_path):
     image = np.random.default_rng(0).normal(size=(2, 3, 300, 40)).astype(np.float32)
     path = tmp_path / "a.ome.zarr"
     write_ome_zarr(
-        path, da.from_array(image), "CZYX", steps=MICROMETRES, channels=["DAPI", "GFP"], name="a"
+        path, da.from_array(image), "CZYX", spacing=MICROMETRES, channels=["DAPI", "GFP"], name="a"
     )
     [(data, options, kind)] = reader.napari_get_reader(str(path))(str(path))
     axis = options.pop("channel_axis")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_vdip.readers import Steps
+    from napari_vdip.readers import Spacing
 
 __all__ = ["Source", "read", "scenes", "suffixes", "write_ome_tiff", "write_ome_zarr"]
 
@@ -36,7 +36,7 @@ def write_ome_tiff(
     pixel_size: float | None = None,
     unit: str = "µm",
     *,
-    steps: Steps | None = None,
+    spacing: Spacing | None = None,
     channels: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
@@ -54,7 +54,7 @@ def write_ome_tiff(
         Height and width of a pixel.
     unit : str
         Unit of the pixel size.
-    steps : mapping, optional
+    spacing : mapping, optional
         For an axis the distance between pixels and its unit, see `readers.Source`; in place of
         `pixel_size`.
     channels : sequence of str
@@ -68,11 +68,11 @@ def write_ome_tiff(
         If the axes do not fit the array.
     """
     _check_axes(axes, array.shape)
-    if steps is None:
-        steps = {} if pixel_size is None else dict.fromkeys("YX", (pixel_size, unit))
+    if spacing is None:
+        spacing = {} if pixel_size is None else dict.fromkeys("YX", (pixel_size, unit))
     symbols = {name: symbol for symbol, name in reversed(UNITS.items())}
     metadata: dict[str, Any] = {"axes": axes}
-    for axis, (step, name) in steps.items():
+    for axis, (step, name) in spacing.items():
         key = "TimeIncrement" if axis == "T" else f"PhysicalSize{axis}"
         metadata |= {key: step, f"{key}Unit": symbols.get(name or "", name or "pixel")}
     if channels:
@@ -100,7 +100,7 @@ def write_ome_zarr(
     array: Any,
     axes: str,
     *,
-    steps: Steps | None = None,
+    spacing: Spacing | None = None,
     channels: Sequence[str] = (),
     colour: bool = False,
     name: str = "",
@@ -116,7 +116,7 @@ def write_ome_zarr(
         Image of any shape; read chunk by chunk.
     axes : str
         One letter for each axis, of ``TCZYX`` in this order.
-    steps, channels, provenance
+    spacing, channels, provenance
         As in `write_ome_tiff`; the provenance goes to the group's attributes.
     colour : bool
         Whether the channels are red, green and blue.
@@ -137,7 +137,7 @@ def write_ome_zarr(
     _check_axes(axes, array.shape)
     if path.exists():
         raise FileExistsError(path)
-    about = {axis: (steps or {}).get(axis, (1.0, None)) for axis in axes}
+    about = {axis: (spacing or {}).get(axis, (1.0, None)) for axis in axes}
     halved = {i: 2 if axis in "YX" else 1 for i, axis in enumerate(axes)}
     levels = [da.asarray(array)]
     while max(levels[-1].shape[-2:]) > COARSEST:
@@ -178,7 +178,7 @@ def _planes(array: Any) -> Iterator[NDArray[np.float32]]:
         yield np.asarray(array[index], np.float32)
 
 
-def _dataset(level: int, about: Steps) -> dict[str, Any]:
+def _dataset(level: int, about: Spacing) -> dict[str, Any]:
     """Describe a level whose pixels are means over those of the finest: where they are, and how large."""
     size = {axis: 2**level if axis in "YX" else 1 for axis in about}
     scale = [step * size[axis] for axis, (step, _) in about.items()]

@@ -182,9 +182,9 @@ def content_hash(path: Path) -> str:
 def reason(error: BaseException) -> str:
     """Say in one line what went wrong."""
     text = " ".join(str(error).split())[:500]
-    return (
-        text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
-    )
+    if isinstance(error, ValueError) and text:  # ours, or says enough
+        return text
+    return f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def _attempt(look: Callable[[], Any]) -> tuple[Any, str]:

@@ -39,7 +39,7 @@ UNITS = {
 FLAT = (".png", ".jpg", ".jpeg")
 TIFF = (".tif", ".tiff")
 ZARR = (".zarr",)
-Steps = Mapping[str, tuple[float, str | None]]
+Spacing = Mapping[str, tuple[float, str | None]]
 """For an axis the distance from one pixel to the next, and its unit where it is known."""
 
 
@@ -53,7 +53,7 @@ class Source:
         The intensities, not loaded.
     axes : str
         One letter for each axis: Y, X and those of `AXES` that have more than one index, in its order.
-    steps : mapping
+    spacing : mapping
         For an axis the distance from one pixel to the next, and its unit or ``None``; axes that the file
         says nothing of are missing.
     channels : tuple of str
@@ -64,7 +64,7 @@ class Source:
 
     array: Any
     axes: str
-    steps: Steps
+    spacing: Spacing
     channels: tuple[str, ...]
     colour: bool
 
@@ -135,7 +135,7 @@ def _check_not_empty(path: Path) -> None:
         raise ValueError("expected an image, got an empty file")
 
 
-def _arranged(array: Any, letters: str, steps: Steps, channels: list[str], axes: str | None) -> Source:
+def _arranged(array: Any, letters: str, spacing: Spacing, channels: list[str], axes: str | None) -> Source:
     """Bring an array with the axes of its file, S for colours, into the form of a `Source`."""
     if axes is not None:
         given, wide = axes.upper(), [i for i, size in enumerate(array.shape) if size > 1]
@@ -172,11 +172,11 @@ def _arranged(array: Any, letters: str, steps: Steps, channels: list[str], axes:
     else:
         count = array.shape[order.index("C")]
         names = channels if len(channels) == count else [f"channel {i + 1}" for i in range(count)]
-    steps = {axis: steps[axis] for axis in order if axis in steps and axis != "C"}
-    return Source(array, "".join(order), steps, tuple(names), colour and "C" in order)
+    spacing = {axis: spacing[axis] for axis in order if axis in spacing and axis != "C"}
+    return Source(array, "".join(order), spacing, tuple(names), colour and "C" in order)
 
 
-def _tiff(path: Path, scene: int) -> tuple[Any, str, Steps, list[str]]:
+def _tiff(path: Path, scene: int) -> tuple[Any, str, Spacing, list[str]]:
     import dask.array as da
     import zarr
     from tifffile import TiffFile
@@ -185,50 +185,50 @@ def _tiff(path: Path, scene: int) -> tuple[Any, str, Steps, list[str]]:
         if scene >= len(file.series):
             raise ValueError(f"expected at least {scene + 1} images, got {len(file.series)}")
         letters = file.series[scene].axes
-        steps: Steps = {}
+        spacing: Spacing = {}
         channels: list[str] = []
         if file.ome_metadata:
-            steps, channels = _ome_metadata(file.ome_metadata, scene)
+            spacing, channels = _ome_metadata(file.ome_metadata, scene)
         elif file.imagej_metadata:
-            steps = _imagej_metadata(file.imagej_metadata, file.pages.first.tags)
+            spacing = _imagej_metadata(file.imagej_metadata, file.pages.first.tags)
     file = TiffFile(path)
     store = file.series[scene].aszarr(level=0)
     finalize(store, file.close)  # when the array is gone
-    return da.from_zarr(zarr.open_array(store, mode="r")), letters, steps, channels
+    return da.from_zarr(zarr.open_array(store, mode="r")), letters, spacing, channels
 
 
-def _ome_metadata(xml: str, scene: int) -> tuple[Steps, list[str]]:
+def _ome_metadata(xml: str, scene: int) -> tuple[Spacing, list[str]]:
     from tifffile import xml2dict
 
     images = _listed(xml2dict(xml)["OME"].get("Image"))
     pixels = images[scene].get("Pixels", {}) if scene < len(images) else {}
     names = {axis: f"PhysicalSize{axis}" for axis in "ZYX"} | {"T": "TimeIncrement"}
-    steps = {
+    spacing = {
         axis: (float(pixels[name]), _unit(pixels.get(f"{name}Unit", "s" if axis == "T" else "µm")))
         for axis, name in names.items()
         if name in pixels and float(pixels[name]) > 0
     }
     channels = [str(channel.get("Name", "")) for channel in _listed(pixels.get("Channel"))]
-    return steps, channels if all(channels) else []
+    return spacing, channels if all(channels) else []
 
 
-def _imagej_metadata(metadata: Mapping[str, Any], tags: Any) -> Steps:
+def _imagej_metadata(metadata: Mapping[str, Any], tags: Any) -> Spacing:
     unit = _unit(metadata.get("unit"))
     if unit is None:  # then the resolution is that of a printer
         return {}
-    steps = {}
+    spacing = {}
     for axis in "YX":
         pixels, units = tags[f"{axis}Resolution"].value if f"{axis}Resolution" in tags else (0, 0)
         if pixels and units:
-            steps[axis] = (units / pixels, unit)
+            spacing[axis] = (units / pixels, unit)
     if metadata.get("spacing"):
-        steps["Z"] = (abs(float(metadata["spacing"])), unit)
+        spacing["Z"] = (abs(float(metadata["spacing"])), unit)
     if metadata.get("finterval"):
-        steps["T"] = (float(metadata["finterval"]), "second")
-    return steps
+        spacing["T"] = (float(metadata["finterval"]), "second")
+    return spacing
 
 
-def _flat(path: Path) -> tuple[Any, str, Steps, list[str]]:
+def _flat(path: Path) -> tuple[Any, str, Spacing, list[str]]:
     import dask.array as da
     from dask.delayed import delayed
     from PIL import Image, ImageMode
@@ -262,7 +262,7 @@ def _zarr_images(path: Path) -> dict[str, Any]:
     raise ValueError("expected an OME-Zarr image, got a Zarr store without multiscales")
 
 
-def _zarr(path: Path, scene: int) -> tuple[Any, str, Steps, list[str]]:
+def _zarr(path: Path, scene: int) -> tuple[Any, str, Spacing, list[str]]:
     import dask.array as da
     from yaozarrs import validate_ome_object
 
@@ -277,14 +277,14 @@ def _zarr(path: Path, scene: int) -> tuple[Any, str, Steps, list[str]]:
     for transform in multiscale.coordinateTransformations or ():
         scale = scale * getattr(transform, "scale", 1.0)
     letters = "".join(axis.name.upper() for axis in multiscale.axes)
-    steps = {
+    spacing = {
         letter: (float(step), axis.unit and str(axis.unit))
         for letter, axis, step in zip(letters, multiscale.axes, scale, strict=True)
         if step != 1 or axis.unit
     }
     channels = [channel.label or "" for channel in image.omero.channels] if image.omero else []
     array = da.from_zarr(groups[scene][finest.path])
-    return array, letters, steps, channels if all(channels) else []
+    return array, letters, spacing, channels if all(channels) else []
 
 
 def _bioio(path: Path) -> Any:
@@ -298,18 +298,18 @@ def _bioio(path: Path) -> Any:
     return BioImage(path)
 
 
-def _foreign(path: Path, scene: int) -> tuple[Any, str, Steps, list[str]]:
+def _foreign(path: Path, scene: int) -> tuple[Any, str, Spacing, list[str]]:
     image = _bioio(path)
     image.set_scene(scene)
-    steps = {}
+    spacing = {}
     for axis in "TZYX":
         step = getattr(image.scale, axis)
         seconds = getattr(step, "total_seconds", None)  # some readers give times as timedelta
         unit = getattr(image.dimension_properties, axis).unit
         if step:
-            steps[axis] = (seconds(), "second") if seconds else (abs(float(step)), unit and str(unit))
+            spacing[axis] = (seconds(), "second") if seconds else (abs(float(step)), unit and str(unit))
     letters = image.dims.order
-    return image.get_image_dask_data(letters), letters, steps, [*map(str, image.channel_names or ())]
+    return image.get_image_dask_data(letters), letters, spacing, [*map(str, image.channel_names or ())]
 
 
 def _unit(symbol: Any) -> str | None:

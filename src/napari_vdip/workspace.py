@@ -185,7 +185,7 @@ def finish(item: Item, planes: stack.Plan, source: io.Source, run: Record, done:
     for name, stored in store.arrays():
         axes, array = axes_of(name, planes), da.from_zarr(stored)
         about: dict[str, Any] = {
-            "steps": {axis: step for axis, step in source.steps.items() if axis in axes},
+            "spacing": {axis: step for axis, step in source.spacing.items() if axis in axes},
             "channels": source.channels if "C" in axes else (),
             "provenance": run,
         }
