@@ -28,6 +28,8 @@ SOME_FAILED = 1
 """Exit code if an image could not be done."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal."""
+LOOK_EVERY = 5
+"""Steps between looks at the terms of the objective."""
 
 
 @app.callback()
@@ -189,14 +191,18 @@ def print_events(events: Iterable[Event], items: Sequence[Item], json: bool) -> 
 
     if json or not sys.stdout.isatty():
         for text in report.json_lines(events) if json else report.log_lines(events, items):
-            print(text, flush=True)  # noqa: T201
+            typer.echo(text)
         return
     with progress_bar() as bar:
         task = bar.add_task("", total=1.0, stage="", step="", terms="")
         for event in events:
             if event.kind != "step":
                 bar.console.print(report.line(event, items), markup=False, highlight=False)
-            fields = _bar_fields(event.progress) if event.progress else {}
+            if event.kind == "started":
+                bar.reset(task)
+            # A look at the terms makes a GPU wait.
+            seldom = event.progress and event.progress.estimate.step % LOOK_EVERY == 1
+            fields = _bar_fields(event.progress) if event.progress and seldom else {}
             bar.update(task, completed=event.fraction, **fields)
 
 
@@ -206,7 +212,7 @@ def print_summary(ends: Sequence[Event], json: bool) -> None:
 
     counts = summary(ends)
     if json:
-        print(json_format.dumps({"event": "summary", **counts}), flush=True)  # noqa: T201
+        typer.echo(json_format.dumps({"event": "summary", **counts}))
         return
     typer.echo(f"{counts['done']} done, {counts['skipped']} done before, {counts['failed']} failed")
     for end in ends:
