@@ -16,6 +16,7 @@ from PIL import Image
 
 from napari_vdip import readers
 from napari_vdip.io import read, scenes, suffixes, write_ome_tiff, write_ome_zarr
+from napari_vdip.source import arranged
 
 MICROMETRES = {"Z": (0.3, "micrometer"), "Y": (0.1, "micrometer"), "X": (0.12, "micrometer")}
 
@@ -179,7 +180,7 @@ def test_bioio_itself_reads_the_same_as_we_do(tmp_path):
     pytest.importorskip("bioio_ome_tiff", reason="bioio's reader of OME-TIFF is not installed")
     ome(tmp_path / "a.ome.tif", counted(3, 2, 6, 8))
     ours = read(tmp_path / "a.ome.tif")
-    theirs = readers._arranged(*readers._foreign(tmp_path / "a.ome.tif", 0), None)
+    theirs = arranged(readers._foreign(tmp_path / "a.ome.tif", 0))
     assert (theirs.axes, theirs.channels) == (ours.axes, ours.channels)
     np.testing.assert_array_equal(theirs.array.compute(), ours.array.compute())
 
@@ -301,6 +302,22 @@ def test_a_store_of_several_images_has_scenes(tmp_path):
     assert read(tmp_path / "a.zarr", scene=2).array.compute().max() == 10
     with pytest.raises(ValueError, match="at least 4 images"):
         read(tmp_path / "a.zarr", scene=3)
+
+
+def test_ome_zarr_of_the_version_before_is_read(tmp_path):
+    image = counted(2, 6, 8)
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("full", data=image)
+    axes = [
+        {"name": "t", "type": "time"},
+        *({"name": n, "type": "space", "unit": "nanometer"} for n in "yx"),
+    ]
+    scale = [{"type": "scale", "scale": [1.0, 50.0, 50.0]}]
+    levels = [{"path": "full", "coordinateTransformations": scale}]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": levels}]
+    source = read(tmp_path / "a.zarr")
+    assert (source.axes, source.spacing) == ("TYX", dict.fromkeys("YX", (50.0, "nanometer")))
+    np.testing.assert_array_equal(source.array.compute(), image)
 
 
 def test_a_store_without_an_image_is_refused(tmp_path):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from napari_vdip.readers import AXES, UNITS, Source, read, scenes, suffixes
+from napari_vdip.readers import UNITS
+from napari_vdip.source import AXES, Source, read, scenes, suffixes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ def write_ome_tiff(
     unit : str
         Unit of the pixel size.
     spacing : mapping, optional
-        For an axis the distance between pixels and its unit, see `readers.Source`; in place of
+        For an axis the distance between pixels and its unit, see `Source`; in place of
         `pixel_size`.
     channels : sequence of str
         Names of the channels.

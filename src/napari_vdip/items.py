@@ -13,13 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_vdip import stack
-from napari_vdip.readers import AXES, ZARR, read, scenes, suffixes
+from napari_vdip.readers import ZARR
+from napari_vdip.source import AXES, read, scenes, suffixes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from napari_vdip.readers import Source
     from napari_vdip.settings import Settings
+    from napari_vdip.source import Source
 
 Format = Literal["ome-zarr", "ome-tiff"]
 RECORD = "napari-vdip.json"
@@ -41,7 +42,7 @@ class Item:
     scene : int
         Which image of the file.
     axes : str or None
-        Axes in place of those of the file, see `readers.read`.
+        Axes in place of those of the file, see `source.read`.
     settings : Settings
         How to deconvolve it.
     folder : Path
@@ -98,7 +99,7 @@ def plan(
     settings : Settings
         For all of them.
     axes : str, optional
-        See `readers.read`.
+        See `source.read`.
     format : str, optional
         ``"ome-zarr"`` or ``"ome-tiff"``; if not given, OME-TIFF for single planes and OME-Zarr for more.
     joint_colours : bool

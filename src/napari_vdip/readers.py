@@ -1,4 +1,4 @@
-"""Images from files. Libraries read; this says what the numbers mean: axes, scale, units, channels.
+"""What files hold: libraries read, and here is what they say of axes, spacing and channels.
 
 Nothing is loaded before it is needed: every array is a dask array, cut where the file is.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import finalize
 
 import numpy as np
@@ -16,8 +15,6 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
-AXES = "TCZYX"
-"""Axes of an image in their order, which is that of OME-Zarr."""
 UNITS = {
     "nm": "nanometer",
     "µm": "micrometer",
@@ -43,30 +40,25 @@ Spacing = Mapping[str, tuple[float, str | None]]
 """For an axis the distance from one pixel to the next, and its unit where it is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An image and what its numbers mean.
+class Found(NamedTuple):
+    """An image as its file has it.
 
     Attributes
     ----------
     array : dask array
-        The intensities, not loaded.
-    axes : str
-        One letter for each axis: Y, X and those of `AXES` that have more than one index, in its order.
+        The intensities.
+    letters : str
+        One letter for each axis; S for colours, and any where the file does not say.
     spacing : mapping
-        For an axis the distance from one pixel to the next, and its unit or ``None``; axes that the file
-        says nothing of are missing.
-    channels : tuple of str
-        Names of the channels; empty where there are none.
-    colour : bool
-        Whether the channels are the colours of a photograph.
+        See `Spacing`; axes that the file says nothing of are missing.
+    channels : sequence of str
+        Names of the channels; empty if the file has none.
     """
 
     array: Any
-    axes: str
+    letters: str
     spacing: Spacing
-    channels: tuple[str, ...]
-    colour: bool
+    channels: list[str]
 
 
 def suffixes() -> tuple[str, ...]:
@@ -101,33 +93,17 @@ def scenes(path: Path) -> tuple[str, ...]:
     return tuple(str(name) for name in _bioio(path).scenes)
 
 
-def read(path: Path, axes: str | None = None, scene: int = 0) -> Source:
-    """Open an image without loading it.
-
-    Parameters
-    ----------
-    path : Path
-        TIFF, OME-TIFF, OME-Zarr, PNG or JPEG, or what an installed reader of bioio reads.
-    axes : str, optional
-        One letter of ``TCZYX`` for each axis, in place of what the file says; axes of one index may be
-        left out.
-    scene : int
-        Which image of a file that holds several, see `scenes`.
-
-    Raises
-    ------
-    ValueError
-        If the axes do not fit, or the file is not what its name says.
-    """
-    suffix = path.suffix.lower()
+def found(path: Path, scene: int = 0) -> Found:
+    """Open an image of a file without loading it."""
     _check_not_empty(path)
+    suffix = path.suffix.lower()
     if suffix in TIFF:
-        return _arranged(*_tiff(path, scene), axes)
+        return _tiff(path, scene)
     if suffix in ZARR:
-        return _arranged(*_zarr(path, scene), axes)
+        return _zarr(path, scene)
     if suffix in FLAT:
-        return _arranged(*_flat(path), axes)
-    return _arranged(*_foreign(path, scene), axes)
+        return _flat(path)
+    return _foreign(path, scene)
 
 
 def _check_not_empty(path: Path) -> None:
@@ -135,48 +111,7 @@ def _check_not_empty(path: Path) -> None:
         raise ValueError("expected an image, got an empty file")
 
 
-def _arranged(array: Any, letters: str, spacing: Spacing, channels: list[str], axes: str | None) -> Source:
-    """Bring an array with the axes of its file, S for colours, into the form of a `Source`."""
-    if axes is not None:
-        given, wide = axes.upper(), [i for i, size in enumerate(array.shape) if size > 1]
-        if len(given) == len(wide) != array.ndim:
-            array = array[tuple(slice(None) if i in wide else 0 for i in range(array.ndim))]
-        if len(given) != array.ndim or len(set(given)) != len(given) or set(given) - set(AXES):
-            raise ValueError(
-                f"axes: expected {len(wide)} different letters of {AXES}, one for each axis of shape "
-                f"{array.shape}, got {axes!r}"
-            )
-        letters = given
-    free = iter(axis for axis in "ZTC" if axis not in letters)
-    sizes = dict(zip(letters, array.shape, strict=True))
-    for letter in [letter for letter in letters if letter not in AXES + "S"]:
-        # What the file leaves open, such as the pages of a plain TIFF, is most often a stack in depth.
-        letters = letters.replace(letter, next(free, "?") if sizes[letter] > 1 else letter)
-    colour = sizes.get("S", 1) > 1 and sizes.get("C", 1) == 1
-    if colour:
-        alpha = array.shape[letters.index("S")] in (2, 4)  # comes last, and is no intensity
-        array = array[tuple(slice(0, -1 if alpha and axis == "S" else None) for axis in letters)]
-        letters = letters.replace("C", "?").replace("S", "C")
-        channels = ["red", "green", "blue"] if array.shape[letters.index("C")] == 3 else []
-    kept = [axis for i, axis in enumerate(letters) if array.shape[i] > 1 or axis in "YX"]
-    if not {"Y", "X"} <= set(kept) <= set(AXES):
-        raise ValueError(
-            f"axes: expected Y and X and at most one each of T, C and Z; the file has {letters} of shape "
-            f"{array.shape}: say what they are, such as axes='TCYX'"
-        )
-    array = array[tuple(slice(None) if axis in kept else 0 for axis in letters)]
-    order = sorted(kept, key=AXES.index)
-    array = array.transpose([kept.index(axis) for axis in order])
-    if "C" not in order:
-        names = channels if len(channels) == 1 else []
-    else:
-        count = array.shape[order.index("C")]
-        names = channels if len(channels) == count else [f"channel {i + 1}" for i in range(count)]
-    spacing = {axis: spacing[axis] for axis in order if axis in spacing and axis != "C"}
-    return Source(array, "".join(order), spacing, tuple(names), colour and "C" in order)
-
-
-def _tiff(path: Path, scene: int) -> tuple[Any, str, Spacing, list[str]]:
+def _tiff(path: Path, scene: int) -> Found:
     import dask.array as da
     import zarr
     from tifffile import TiffFile
@@ -194,7 +129,7 @@ def _tiff(path: Path, scene: int) -> tuple[Any, str, Spacing, list[str]]:
     file = TiffFile(path)
     store = file.series[scene].aszarr(level=0)
     finalize(store, file.close)  # when the array is gone
-    return da.from_zarr(zarr.open_array(store, mode="r")), letters, spacing, channels
+    return Found(da.from_zarr(zarr.open_array(store, mode="r")), letters, spacing, channels)
 
 
 def _ome_metadata(xml: str, scene: int) -> tuple[Spacing, list[str]]:
@@ -228,7 +163,7 @@ def _imagej_metadata(metadata: Mapping[str, Any], tags: Any) -> Spacing:
     return spacing
 
 
-def _flat(path: Path) -> tuple[Any, str, Spacing, list[str]]:
+def _flat(path: Path) -> Found:
     import dask.array as da
     from dask.delayed import delayed
     from PIL import Image, ImageMode
@@ -246,7 +181,7 @@ def _flat(path: Path) -> tuple[Any, str, Spacing, list[str]]:
     about = ImageMode.getmode(mode)
     bands = (len(about.bands),) if len(about.bands) > 1 else ()
     array = da.from_delayed(delayed(pixels)(), (height, width, *bands), np.dtype(about.typestr))
-    return array, "YXS"[: array.ndim], {}, []
+    return Found(array, "YXS"[: array.ndim], {}, [])
 
 
 def _zarr_images(path: Path) -> dict[str, Any]:
@@ -262,7 +197,7 @@ def _zarr_images(path: Path) -> dict[str, Any]:
     raise ValueError("expected an OME-Zarr image, got a Zarr store without multiscales")
 
 
-def _zarr(path: Path, scene: int) -> tuple[Any, str, Spacing, list[str]]:
+def _zarr(path: Path, scene: int) -> Found:
     import dask.array as da
     from yaozarrs import validate_ome_object
 
@@ -273,10 +208,10 @@ def _zarr(path: Path, scene: int) -> tuple[Any, str, Spacing, list[str]]:
     image: Any = validate_ome_object(attributes.get("ome", attributes))
     multiscale = image.multiscales[0]
     finest = multiscale.datasets[0]
-    scale = np.array(finest.scale_transform.scale)
-    for transform in multiscale.coordinateTransformations or ():
-        scale = scale * getattr(transform, "scale", 1.0)
-    letters = "".join(axis.name.upper() for axis in multiscale.axes)
+    scale = np.ones(len(multiscale.axes))
+    for transform in (*finest.coordinateTransformations, *(multiscale.coordinateTransformations or ())):
+        scale *= getattr(transform, "scale", 1.0)
+    letters = "".join(axis.name[:1].upper() for axis in multiscale.axes)
     spacing = {
         letter: (float(step), axis.unit and str(axis.unit))
         for letter, axis, step in zip(letters, multiscale.axes, scale, strict=True)
@@ -284,7 +219,7 @@ def _zarr(path: Path, scene: int) -> tuple[Any, str, Spacing, list[str]]:
     }
     channels = [channel.label or "" for channel in image.omero.channels] if image.omero else []
     array = da.from_zarr(groups[scene][finest.path])
-    return array, letters, spacing, channels if all(channels) else []
+    return Found(array, letters, spacing, channels if all(channels) else [])
 
 
 def _bioio(path: Path) -> Any:
@@ -298,7 +233,7 @@ def _bioio(path: Path) -> Any:
     return BioImage(path)
 
 
-def _foreign(path: Path, scene: int) -> tuple[Any, str, Spacing, list[str]]:
+def _foreign(path: Path, scene: int) -> Found:
     image = _bioio(path)
     image.set_scene(scene)
     spacing = {}
@@ -309,7 +244,8 @@ def _foreign(path: Path, scene: int) -> tuple[Any, str, Spacing, list[str]]:
         if step:
             spacing[axis] = (seconds(), "second") if seconds else (abs(float(step)), unit and str(unit))
     letters = image.dims.order
-    return image.get_image_dask_data(letters), letters, spacing, [*map(str, image.channel_names or ())]
+    channels = [*map(str, image.channel_names or ())]
+    return Found(image.get_image_dask_data(letters), letters, spacing, channels)
 
 
 def _unit(symbol: Any) -> str | None:
