@@ -136,7 +136,7 @@ def _execute(item: Item, device: str | None, overwrite: bool) -> Iterator[Event]
     if item.sha256 not in ("", run["source"]["sha256"]):
         raise ValueError("expected the file that the results were made from, but its content has changed")
     made = workspace.results(item)
-    if made and made["format"] == item.format and workspace.same(made, run):
+    if made and made.get("format") == item.format and workspace.same(made, run):
         workspace.remove(item)  # what a kill after the last step left
         yield Event("skipped", item, record=made)
         return

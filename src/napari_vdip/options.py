@@ -114,21 +114,19 @@ def _option(item: Field[Any]) -> inspect.Parameter:
 def _value(name: str, value: Any) -> Any:
     """Return the value that an option's text stands for."""
     kind = _types()[name]
+    if isinstance(kind, UnionType):
+        if value.lower() == "none":
+            return None
+        kind = next(one for one in get_args(kind) if one is not NoneType)
     try:
         if get_origin(kind) is tuple:
             numbers = tuple(int(part) for part in re.split(r"[\s,x]+", value.strip()))
             return numbers[0] if len(numbers) == 1 else numbers
-        if isinstance(kind, UnionType) and NoneType in get_args(kind):
-            return None if value.lower() == "none" else next(k for k in get_args(kind) if k)(value)
+        return kind(value) if kind in (int, float) else value
     except ValueError:
-        raise typer.BadParameter(
-            f"expected {_form(kind)}, got {value!r}", param_hint=f"--{name.replace('_', '-')}"
-        ) from None
-    return value
-
-
-def _form(kind: Any) -> str:
-    return "integers such as 31 or 31,21" if get_origin(kind) is tuple else "a number or none"
+        form = "a number or none" if kind in (int, float) else "integers such as 31 or 31,21"
+        hint = f"--{name.replace('_', '-')}"
+        raise typer.BadParameter(f"expected {form}, got {value!r}", param_hint=hint) from None
 
 
 def _text(value: Any) -> str:

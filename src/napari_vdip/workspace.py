@@ -7,7 +7,8 @@
     OUT/NAME.partial/done/0-1.json    plane (0, 1) is in there
     OUT/NAME.partial/results          the results in their format; renamed to OUT/NAME when whole
 
-A file that says that something is there is written after it, under another name, and then renamed.
+A file that says that something is there is written after it, under another name, then renamed, and removed
+before it. Results that are overwritten wait in ``replaced`` until the new ones have their name.
 """
 
 from __future__ import annotations
@@ -198,17 +199,19 @@ def finish(item: Item, planes: stack.Plan, source: io.Source, run: Record, done:
     if item.folder.exists():
         item.folder.rename(item.partial / "replaced")
     made.rename(item.folder)
-    shutil.rmtree(item.partial)
+    remove(item)
 
 
 def remove(item: Item) -> None:
     """Remove the folder if it is there, unless it holds what no run has made."""
     if not item.partial.exists():
         return
-    if {entry.name.removeprefix(".part-") for entry in item.partial.iterdir()} - CONTENT:
+    ours = CONTENT | ({"replaced"} if item.folder.exists() else set())
+    if {entry.name.removeprefix(".part-") for entry in item.partial.iterdir()} - ours:
         raise ValueError(
             f"expected the folder of an interrupted run, but {item.partial} holds something else"
         )
+    (item.partial / "run.json").unlink(missing_ok=True)  # first: a rest of a folder is never taken over
     shutil.rmtree(item.partial)
 
 
@@ -228,10 +231,10 @@ def _marker(partial: Path, index: Index) -> Path:
 
 def _read_json(path: Path) -> Record | None:
     try:
-        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    return record
+    return record if isinstance(record, dict) else None
 
 
 def _write_json(path: Path, record: Record) -> None:
