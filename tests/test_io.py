@@ -259,6 +259,12 @@ def test_every_level_of_a_multiscale_image_says_where_its_pixels_are(tmp_path):
     assert max(level.shape) <= 256
 
 
+def test_a_line_of_pixels_has_no_coarser_level(tmp_path):
+    write_ome_zarr(tmp_path / "a.ome.zarr", np.arange(600)[None], "YX")
+    source = read(tmp_path / "a.ome.zarr")
+    assert (source.array.shape, source.array.dtype) == ((1, 600), np.float32)
+
+
 def test_an_ome_zarr_is_valid_and_says_how_to_show_it(tmp_path):
     image = np.random.default_rng(0).normal(size=(2, 3, 300, 40)).astype(np.float32)
     path = tmp_path / "a.ome.zarr"

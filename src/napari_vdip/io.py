@@ -140,8 +140,8 @@ def write_ome_zarr(
         raise FileExistsError(path)
     about = {axis: (spacing or {}).get(axis, (1.0, None)) for axis in axes}
     halved = {i: 2 if axis in "YX" else 1 for i, axis in enumerate(axes)}
-    levels = [da.asarray(array)]
-    while max(levels[-1].shape[-2:]) > COARSEST:
+    levels = [da.asarray(array).astype(np.float32)]
+    while max(levels[-1].shape[-2:]) > COARSEST and min(levels[-1].shape[-2:]) > 1:
         levels.append(da.coarsen(np.mean, levels[-1], halved, trim_excess=True))
     kinds = {"T": v05.TimeAxis, "C": v05.ChannelAxis}
     units = {axis: {"unit": unit} if unit else {} for axis, (_, unit) in about.items()}
