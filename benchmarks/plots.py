@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rows import Row, by, calibrated, part
+from rows import Row, by, calibrated, collapses, part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,8 +67,53 @@ def plot_reliability(rows: list[Row]) -> Figure | None:
     return figure
 
 
+def plot_collapse(rows: list[Row]) -> Figure | None:
+    """Draw how far the kernel is from a point and from the truth over the steps, and the kernels.
+
+    One line of each scene, at the middle of the prior's weights.
+    """
+    from matplotlib.figure import Figure
+
+    rows = collapses(rows)
+    if not rows:
+        return None
+    weights = sorted({row["prior_weight"] for row in rows})
+    scenes = by((row for row in rows if row["prior_weight"] == weights[len(weights) // 2]), "image")
+    most = max(len(group) for group in scenes.values())
+    figure = Figure((3.6 + 0.75 * most, 1.3 * len(scenes)), layout="constrained")
+    ratios = {"width_ratios": [2, 2, *[1] * (most + 1)]}
+    grid = figure.subplots(len(scenes), most + 3, squeeze=False, gridspec_kw=ratios)
+    for line, ((kind,), group) in zip(grid, scenes.items(), strict=True):
+        group = sorted(group, key=lambda row: (row["variational"], row["seed"]))
+        for row in group:
+            steps, _, from_point, error = zip(*row["course"], strict=True)
+            style = {"color": "C0" if row["variational"] else "C3", "linewidth": 0.9}
+            line[0].plot(steps, from_point, **style)
+            line[1].semilogy(steps, error, **style)
+        line[0].set(ylabel=kind, ylim=(0, 1))
+        shown = [("true", group[0]["psf_true"]), *((short_name(row), row["psf"]) for row in group)]
+        for axis, (name, psf) in zip(line[2:], shown, strict=False):
+            axis.imshow(np.loadtxt(psf), vmin=0, cmap="gray")
+            axis.set_title(name, fontsize="x-small")
+        for axis in line[2:]:
+            axis.axis("off")
+        for axis in line[:2]:
+            axis.tick_params(labelsize="x-small")
+    grid[0, 0].set_title("distance from a point", fontsize="small")
+    grid[0, 1].set_title("kernel error", fontsize="small")
+    for axis in grid[-1, :2]:
+        axis.set_xlabel("step", fontsize="small")
+    return figure
+
+
+def short_name(row: Row) -> str:
+    """Return the method and the seed of a row of `collapse`."""
+    return f"{'VDIP' if row['variational'] else 'DIP'}, {row['seed']}"
+
+
 PLOTS: dict[str, Callable[[list[Row]], Figure | None]] = {
     "scaling": plot_scaling,
     "curve": plot_curve,
     "reliability": plot_reliability,
+    "collapse": plot_collapse,
 }

@@ -18,7 +18,7 @@ import numpy as np
 from common import RESULTS, ROOT
 from plots import PLOTS
 from quality import mean_of
-from rows import Row, by, calibrated, part, quality_rows, read
+from rows import Row, by, calibrated, collapses, part, quality_rows, read
 from speed import exponents
 
 from napari_vdip.settings import METHODS, PRESETS
@@ -61,6 +61,7 @@ ALT_TEXTS = {
     "curve": "PSNR against seconds",
     "scaling": "Seconds per step against the size of image and point spread function",
     "reliability": "Empirical against nominal coverage",
+    "collapse": "Kernels of DIP-Sparse and VDIP-Sparse over the steps, and at the end",
 }
 NO_REFERENCE = (("niqe", "NIQE", ".2f"), ("brisque", "BRISQUE", ".1f"), ("piqe", "PIQE", ".1f"))
 
@@ -276,6 +277,52 @@ def calibration(rows: list[Row]) -> str:
     )
 
 
+def collapse(rows: list[Row]) -> str:
+    """Return how the kernels of point estimate and bound end, one value for each seed."""
+
+    def values(group: list[Row], name: str, form: str) -> str:
+        return ", ".join(format(row[name], form) for row in group)
+
+    def pointed(group: list[Row]) -> str:
+        return f"{sum(row['from_point'] < row['kernel_error'] for row in group)} of {len(group)}"
+
+    chosen = sorted(collapses(rows), key=lambda row: (row["image"], -row["prior_weight"], row["seed"]))
+    lines = [
+        [
+            f"{image}, {weight:g}, {'VDIP' if variational else 'DIP'}-Sparse",
+            values(group, "kernel_energy", ".3f"),
+            f"{group[0]['kernel_energy_true']:.3f}",
+            values(group, "from_point", ".2f"),
+            values(group, "kernel_error", ".4f"),
+            values(group, "contrast", ".2f"),
+            pointed(group),
+        ]
+        for (image, weight, variational), group in by(
+            chosen, "image", "prior_weight", "variational"
+        ).items()
+    ]
+    for (variational,), group in by(chosen, "variational").items():
+        name = f"**all of {'VDIP' if variational else 'DIP'}-Sparse**"
+        lines.append([name, "", "", "", "", "", f"**{pointed(group)}**"])
+    names = "kernel energy", "true energy", "distance from a point", "kernel error", "contrast", "collapsed"
+    return table(["scene, prior weight, method", *names], lines)
+
+
+def orders(rows: list[Row]) -> str:
+    """Return by how much either objective prefers the blurred image with a point to the truth."""
+    chosen = collapses(rows, "orders")
+    weights = [found["prior_weight"] for found in chosen[0]["orders"]] if chosen else []
+    headings = [f"{name}, weight {weight:g}" for weight in weights for name in ("MAP", "bound")]
+    lines = [
+        [
+            f"{row['kind']}, {row['photons']:.0f}",
+            *(f"{found[name]:+.3f}" for found in row["orders"] for name in ("map", "bound")),
+        ]
+        for row in chosen
+    ]
+    return table(["scene, photons", *headings], lines)
+
+
 def environments(runs: list[Row]) -> str:
     """Return what the results were measured with."""
     lines = [
@@ -312,6 +359,8 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "scaling": scaling,
     "growth": growth,
     "calibration": calibration,
+    "collapse": collapse,
+    "orders": orders,
 }
 
 

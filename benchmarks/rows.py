@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Row = dict[str, Any]
-KEY = ("dataset", "image", "method", "preset", "crop", "seed", "part", "image_side", "psf_side", "device")
+KEY = (
+    *("dataset", "image", "method", "preset", "crop", "seed", "part", "image_side", "psf_side", "device"),
+    *("prior_weight", "variational"),
+)
 
 
 def read(folder: Path) -> tuple[list[Row], list[Row]]:
@@ -58,3 +61,8 @@ def part(rows: list[Row], name: str) -> list[Row]:
 def calibrated(rows: list[Row]) -> list[Row]:
     """Return the rows of `calibration`."""
     return [row for row in rows if "nominal" in row]
+
+
+def collapses(rows: list[Row], name: str = "collapse") -> list[Row]:
+    """Return the rows of a part of `collapse`."""
+    return [row for row in rows if row.get("part") == name]

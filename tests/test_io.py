@@ -15,8 +15,8 @@ import zarr
 from PIL import Image
 
 from napari_vdip import readers
+from napari_vdip.image_file import arranged
 from napari_vdip.io import read, scenes, suffixes, write_ome_tiff, write_ome_zarr
-from napari_vdip.source import arranged
 
 MICROMETRES = {"Z": (0.3, "micrometer"), "Y": (0.1, "micrometer"), "X": (0.12, "micrometer")}
 
@@ -66,11 +66,11 @@ KINDS = [  # writer, file, shape, axes, order of the file's axes in the source, 
 def test_a_file_says_what_its_axes_are(tmp_path, write, name, shape, axes, order, spacing):
     array = counted(*shape)
     write(tmp_path / name, array)
-    source = read(tmp_path / name)
-    assert (source.axes, source.spacing) == (axes, spacing)
+    opened = read(tmp_path / name)
+    assert (opened.axes, opened.spacing) == (axes, spacing)
     left_out = tuple(axis for axis in range(array.ndim) if axis not in order)
     expected = np.squeeze(array.transpose(*left_out, *order), axis=tuple(range(len(left_out))))
-    np.testing.assert_array_equal(source.array.compute(), expected)
+    np.testing.assert_array_equal(opened.array.compute(), expected)
 
 
 def test_a_stack_is_read_page_by_page(tmp_path):
@@ -81,12 +81,12 @@ def test_a_stack_is_read_page_by_page(tmp_path):
 def test_colours_are_channels_and_transparency_is_none(tmp_path):
     array = counted(6, 8, 4, dtype=np.uint8)
     flat(tmp_path / "a.png", array)
-    source = read(tmp_path / "a.png")
-    assert (source.axes, source.colour, source.channels) == ("CYX", True, ("red", "green", "blue"))
-    np.testing.assert_array_equal(source.array.compute(), np.moveaxis(array[..., :3], -1, 0))
+    opened = read(tmp_path / "a.png")
+    assert (opened.axes, opened.colour, opened.channels) == ("CYX", True, ("red", "green", "blue"))
+    np.testing.assert_array_equal(opened.array.compute(), np.moveaxis(array[..., :3], -1, 0))
     flat(tmp_path / "grey.png", array[..., :2])
-    source = read(tmp_path / "grey.png")
-    assert (source.axes, source.colour, source.channels) == ("YX", False, ())
+    opened = read(tmp_path / "grey.png")
+    assert (opened.axes, opened.colour, opened.channels) == ("YX", False, ())
 
 
 @pytest.mark.parametrize(
@@ -103,20 +103,20 @@ def test_an_image_of_one_file_has_the_type_that_was_announced(tmp_path, mode, dt
 
 def test_a_jpeg_is_a_colour_image(tmp_path):
     flat(tmp_path / "a.jpg", counted(16, 16, 3))
-    source = read(tmp_path / "a.jpg")
-    assert (source.axes, source.array.shape, source.colour) == ("CYX", (3, 16, 16), True)
+    opened = read(tmp_path / "a.jpg")
+    assert (opened.axes, opened.array.shape, opened.colour) == ("CYX", (3, 16, 16), True)
     with Image.open(tmp_path / "a.jpg") as image:
-        np.testing.assert_array_equal(np.moveaxis(source.array.compute(), 0, -1), np.asarray(image))
+        np.testing.assert_array_equal(np.moveaxis(opened.array.compute(), 0, -1), np.asarray(image))
 
 
 @pytest.mark.parametrize(("axes", "expected"), [("TCYX", "TCYX"), ("zcyx", "CZYX"), ("CTYX", "TCYX")])
 def test_given_axes_take_the_place_of_those_of_the_file(tmp_path, axes, expected):
     array = counted(3, 2, 6, 8)
     imagej(tmp_path / "a.tif", array)
-    source = read(tmp_path / "a.tif", axes)
-    assert source.axes == expected
+    opened = read(tmp_path / "a.tif", axes)
+    assert opened.axes == expected
     order = [axes.upper().index(axis) for axis in expected]
-    np.testing.assert_array_equal(source.array.compute(), array.transpose(order))
+    np.testing.assert_array_equal(opened.array.compute(), array.transpose(order))
 
 
 def test_given_axes_may_leave_out_axes_of_one_index(tmp_path):
@@ -168,10 +168,10 @@ class Scene:
 def test_scenes_of_bioio_are_read_with_scale_and_units(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "_bioio", lambda path: Scene())
     assert scenes(tmp_path / "a.lif") == ("first", "second")
-    source = read(tmp_path / "a.lif", scene=1)
-    assert (source.axes, source.array.shape, source.channels) == ("TYX", (2, 6, 8), ("GFP",))
-    assert source.spacing == {"T": (3.0, "second"), "Y": (0.2, "micrometer"), "X": (0.2, "micrometer")}
-    assert source.array.compute().min() == 1
+    opened = read(tmp_path / "a.lif", scene=1)
+    assert (opened.axes, opened.array.shape, opened.channels) == ("TYX", (2, 6, 8), ("GFP",))
+    assert opened.spacing == {"T": (3.0, "second"), "Y": (0.2, "micrometer"), "X": (0.2, "micrometer")}
+    assert opened.array.compute().min() == 1
 
 
 @pytest.mark.filterwarnings("ignore")  # bioio takes a warning for a failure to read
@@ -222,9 +222,9 @@ def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path):
 def test_what_is_written_comes_back(tmp_path, write, name, axes, shape, spacing, channels):
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     write(tmp_path / name, da.from_array(image), axes, spacing=spacing, channels=channels)
-    source = read(tmp_path / name)
-    assert (source.axes, source.spacing, source.channels) == (axes, spacing, channels or source.channels)
-    np.testing.assert_array_equal(source.array.compute(), image)
+    opened = read(tmp_path / name)
+    assert (opened.axes, opened.spacing, opened.channels) == (axes, spacing, channels or opened.channels)
+    np.testing.assert_array_equal(opened.array.compute(), image)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -261,8 +261,8 @@ def test_every_level_of_a_multiscale_image_says_where_its_pixels_are(tmp_path):
 
 def test_a_line_of_pixels_has_no_coarser_level(tmp_path):
     write_ome_zarr(tmp_path / "a.ome.zarr", np.arange(600)[None], "YX")
-    source = read(tmp_path / "a.ome.zarr")
-    assert (source.array.shape, source.array.dtype) == ((1, 600), np.float32)
+    opened = read(tmp_path / "a.ome.zarr")
+    assert (opened.array.shape, opened.array.dtype) == ((1, 600), np.float32)
 
 
 def test_an_ome_zarr_is_valid_and_says_how_to_show_it(tmp_path):
@@ -321,9 +321,9 @@ def test_ome_zarr_of_the_version_before_is_read(tmp_path):
     scale = [{"type": "scale", "scale": [1.0, 50.0, 50.0]}]
     levels = [{"path": "full", "coordinateTransformations": scale}]
     group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": levels}]
-    source = read(tmp_path / "a.zarr")
-    assert (source.axes, source.spacing) == ("TYX", dict.fromkeys("YX", (50.0, "nanometer")))
-    np.testing.assert_array_equal(source.array.compute(), image)
+    opened = read(tmp_path / "a.zarr")
+    assert (opened.axes, opened.spacing) == ("TYX", dict.fromkeys("YX", (50.0, "nanometer")))
+    np.testing.assert_array_equal(opened.array.compute(), image)
 
 
 def test_a_store_without_an_image_is_refused(tmp_path):

@@ -116,6 +116,16 @@ def test_settings_come_out_of_the_form_as_they_went_in(qapp, preset, method):
     assert form.value == settings
 
 
+def test_the_form_leaves_out_the_psf_that_it_cannot_take(qapp):
+    form = SettingsForm()
+    assert form.basic["psf_source"].choices == ("plane", "channel")
+    form.basic["psf_source"].value = "channel"
+    assert form.value == Settings(psf_source="channel")
+    form.method.value = "DIP"
+    with pytest.raises(ValueError, match="psf_source: expected 'plane'"):
+        _ = form.value
+
+
 def test_an_untouched_form_gives_the_default(qapp):
     assert SettingsForm().value == Settings()
 
@@ -288,6 +298,19 @@ def test_the_plane_that_is_displayed_lands_where_it_was(viewer, panel, go):
     assert np.allclose(latent.data_to_world((0, 0, 0, 0)), (6, 0, 0, 0))
     expected = deconvolve(data[3, 1], QUICK, device="cpu").latent
     assert np.allclose(latent.data[0, 1], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_all_planes_of_a_stack_get_the_psf_of_the_channel(viewer, panel, go):
+    viewer.add_image(spots(3, 40, 48), name="spots")
+    panel.form.value = QUICK.replace(psf_source="channel", refinements=2)
+    panel.planes.value = "all planes"
+    panel.axes.value = "ZYX"
+    go()
+    psfs = viewer.layers["spots PSF"].data
+    assert len(psfs) == 3
+    assert all(np.array_equal(psf, psfs[0]) for psf in psfs)
+    assert np.isfinite(viewer.layers["spots std"].data).all()
+    assert panel.progress.value == panel.progress.max
 
 
 def test_all_planes_of_a_stack_are_deconvolved(viewer, panel, go):

@@ -8,11 +8,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_vdip._layers import add_to_viewer, layer_data
     from napari_vdip.deconvolution import Deconvolution, Progress, deconvolve, run
+    from napari_vdip.lazy import deconvolve_stack
     from napari_vdip.settings import Settings
 
-__all__ = ["Deconvolution", "Progress", "Settings", "add_to_viewer", "deconvolve", "layer_data", "run"]
+__all__ = [
+    "Deconvolution",
+    "Progress",
+    "Settings",
+    "add_to_viewer",
+    "deconvolve",
+    "deconvolve_stack",
+    "layer_data",
+    "run",
+]
 
-_HOMES = {"Settings": "settings", "add_to_viewer": "_layers", "layer_data": "_layers"}
+_HOMES = {
+    "Settings": "settings",
+    "add_to_viewer": "_layers",
+    "deconvolve_stack": "lazy",
+    "layer_data": "_layers",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,62 +2,61 @@
 
 from __future__ import annotations
 
-import math
 import time
-import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from napari_vdip.course import FINISHED, Course
 from napari_vdip.devices import choose_device, describe
-from napari_vdip.images import as_array, check_plane
+from napari_vdip.images import as_source
+from napari_vdip.mosaic import Mosaic, is_large, searched
 from napari_vdip.plane import Plane, Restored
 from napari_vdip.settings import Settings
+from napari_vdip.source import Sink, Source, given_psfs
 from napari_vdip.stack import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
-    import torch
     from torch import Tensor
 
     from napari_vdip.estimate import Estimate
-    from napari_vdip.stack import Plan
+    from napari_vdip.tiling import Region
 
 Array = NDArray[np.float32]
-CHECK_EVERY = 10
-"""Steps between looks at whether the objective is finite, which make a GPU wait."""
-FINISHED = "finished"
 STOPPED_BY_USER = "stopped by the user"
 
 
 @dataclass(frozen=True)
 class Deconvolution:
-    """Result of a blind deconvolution.
+    """Result of a deconvolution.
 
-    Arrays are float32. Intensities are in the source's units, axes are those of the source.
+    Arrays are float32, unless they were given. Intensities are in the source's units, axes are those of the
+    source.
 
     Attributes
     ----------
     latent : array
-        Sharp image, the source's shape; overlays the source. NaN in planes not reached by a run that was
-        stopped.
+        Sharp image, of the shape of the source or of its region; overlays it. NaN in planes not reached by
+        a run that was stopped; the source itself in parts of a large plane that were not.
     psf : array
-        Point spread function as convolution kernel: centred, non-negative, sums to one. The source's
-        axes with ``psf_shape`` in place of Y and X; without C if channels are joint.
+        Point spread function as convolution kernel: non-negative, sums to one, centred unless it was given.
+        The source's axes with ``psf_shape`` in place of Y and X; without C if channels are joint.
     std : array or None
-        Standard deviation of `latent`, for variational methods.
-    reblurred : array
+        Standard deviation of `latent`, for variational methods. NaN where there is no result.
+    reblurred : array or None
         `latent`, with what lies beyond its border, convolved with `psf`: the model of the source. Made
-        before both are centred to a part of a pixel.
+        before both are centred to a part of a pixel. ``None`` where it was not kept.
     noise : array
-        Standard deviation of the residual of each plane, in the order of the planes.
+        Standard deviation of the residual of each plane that was reached, in the order of the planes.
     history : tuple of mapping
-        For each plane the course of the run: ``stage`` (str), ``loss`` and ``noise`` of every step, NaN
-        where a stage has no such term.
+        For each of these planes the course of the run: ``stage`` (str), ``loss`` and ``noise`` of every
+        step, NaN where a stage has no such term.
     axes : str
         One letter for each axis of `latent`.
     settings : Settings
@@ -68,12 +67,14 @@ class Deconvolution:
         How long it took.
     stopped : str
         Why it ended: ``"finished"`` or the reason it ended early.
+    region : tuple of tuple of int, or None
+        First and end of the rows and of the columns of the source that were deconvolved, if not all.
     """
 
     latent: Array
     psf: Array
     std: Array | None
-    reblurred: Array
+    reblurred: Array | None
     noise: NDArray[np.float64]
     history: tuple[Mapping[str, NDArray[Any]], ...]
     axes: str
@@ -81,14 +82,19 @@ class Deconvolution:
     device: str
     seconds: float
     stopped: str
+    region: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Plain data that says how the result was made, and suffices to make it again."""
+        """Plain data that says how the result was made, and suffices to make it again.
+
+        But for a point spread function that was given: that is `psf`.
+        """
         return {
             "settings": self.settings.asdict(),
             "method": self.settings.method,
             "axes": self.axes,
+            "region": self.region,
             "noise": self.noise.tolist(),
             "device": self.device,
             "seconds": round(self.seconds, 3),
@@ -104,7 +110,7 @@ class Progress:
     Attributes
     ----------
     plane, planes : int
-        Number of this plane, counted from 1, and of all.
+        Number of this plane, counted from 1 in the order in which they are deconvolved, and of all.
     name : str
         Which plane it is, such as ``"T=3, C=1"``; empty where there is only one.
     index : tuple of int
@@ -113,6 +119,10 @@ class Progress:
         This step's estimate, with its step and stage.
     seconds : float
         Time since the start of the run.
+    source : Plane or Mosaic
+        What makes arrays of the estimate.
+    inside : tuple of slice
+        Rows and columns of these that are in the result.
     """
 
     plane: int
@@ -121,7 +131,8 @@ class Progress:
     index: tuple[int, ...]
     estimate: Estimate
     seconds: float
-    source: Plane
+    source: Plane | Mosaic
+    inside: Region
 
     @property
     def fraction(self) -> float:
@@ -135,7 +146,7 @@ class Progress:
 
     def preview(self) -> Restored:
         """Convert the estimate to arrays ``(Y, X, C)`` in source units, without the std map."""
-        return self.source.preview(self.estimate)
+        return self.source.preview(self.estimate).cut(self.inside)
 
 
 def deconvolve(
@@ -143,23 +154,35 @@ def deconvolve(
     settings: Settings | None = None,
     *,
     axes: str | None = None,
+    psf: Any = None,
+    region: Any = None,
     device: str | None = None,
     progress: Callable[[Progress], bool | None] | None = None,
     **changes: Any,
 ) -> Deconvolution:
-    """Deconvolve an image blind: estimate the sharp image, the point spread function and a std map.
+    """Deconvolve an image: estimate the sharp image, a std map and, if unknown, the point spread function.
 
     Variational deep image prior (Huo et al., TPAMI 2023): two networks are fitted to this one image.
 
     Parameters
     ----------
     image : array
-        ``(Y, X)`` or ``(Y, X, C)`` of any real type; with `axes`, any stack of planes.
+        ``(Y, X)`` or ``(Y, X, C)`` of any real type; with `axes`, any stack of planes. Of arrays that are
+        read in parts, as those of Dask and Zarr, one plane is read at a time. See `deconvolve_stack` for
+        results larger than memory.
     settings : Settings, optional
         What to do; ``Settings()`` if not given, ``Settings.paper()`` for the published method.
     axes : str, optional
         One letter for each axis of the image, such as ``"TZCYX"``. Each index outside Y, X (and C, if
         channels are joint) is a plane of its own.
+    psf : array, optional
+        Point spread function ``(kh, kw)``, if it is known: a convolution kernel, non-negative, of any
+        sum. It is not moved: the result overlays the source under it. Several, for channels or planes,
+        have the axes of `Deconvolution.psf`, with one entry where all share. The settings become
+        ``psf_source="given"`` and its own ``psf_shape``, which is odd. Needs VDIP-Sparse.
+    region : tuple, optional
+        Rows and columns to deconvolve, as two slices or two pairs of the first pixel and the end. The
+        result has its shape. Some context around it is taken into account.
     device : str, optional
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, or ``None`` for the best there is.
     progress : callable, optional
@@ -176,7 +199,8 @@ def deconvolve(
     Raises
     ------
     ValueError
-        If an argument cannot be used; before any work, naming what was expected and what came.
+        If an argument cannot be used; before any work, naming what was expected and what came. Values of an
+        array that is read in parts are checked when they are read.
 
     Warns
     -----
@@ -191,8 +215,18 @@ def deconvolve(
     >>> result = deconvolve(scene.blurred, psf_shape=9, steps=5, refinements=2)
     >>> result.latent.shape, result.psf.shape, result.std.shape, result.stopped
     ((64, 64), (9, 9), (64, 64), 'finished')
+    >>> deconvolve(scene.blurred, psf=scene.psf, region=((0, 20), (0, 30))).latent.shape
+    (20, 30)
     """
-    steps = run(image, settings, axes=axes, device=device, **changes)
+    steps = run(image, settings, axes=axes, psf=psf, region=region, device=device, **changes)
+    return finish(steps, progress)
+
+
+def finish(
+    steps: Generator[Progress, bool | None, Deconvolution],
+    progress: Callable[[Progress], bool | None] | None = None,
+) -> Deconvolution:
+    """Drive a run to its end, or until `progress` returns true, and return its result."""
     stop = False
     while True:
         try:
@@ -208,116 +242,104 @@ def run(
     settings: Settings | None = None,
     *,
     axes: str | None = None,
+    psf: Any = None,
+    region: Any = None,
+    out: Mapping[str, Any] | None = None,
     device: str | None = None,
     **changes: Any,
 ) -> Generator[Progress, bool | None, Deconvolution]:
     """Deconvolve step by step: yield the progress of every step, return the result.
 
-    Takes the arguments of `deconvolve`. Send ``True`` to stop and keep what there is.
+    Takes the arguments of `deconvolve`, and `out` of `deconvolve_stack`. Send ``True`` to stop and keep
+    what there is.
     """
     settings = (settings or Settings()).replace(**changes)
-    array = as_array(image)
+    array = as_source(image)
     planes = plan(array.shape, axes, settings.channels)
-    for index in planes.indices:
-        place = planes.name(index)
-        check_plane(planes.take(array, index), settings, f"image, {place}" if place else "image")
+    if psf is not None:
+        if settings.psf_source == "channel":
+            raise ValueError("psf: expected none with psf_source = 'channel', got one")
+        psf = given_psfs(psf, planes)
+        size = planes.take_psf(psf, planes.indices[0]).shape
+        settings = settings.replace(psf_source="given", psf_shape=size)
+    elif settings.psf_source == "given":
+        raise ValueError("psf: expected a point spread function with psf_source = 'given', got None")
     target = choose_device(device)
-    return _run(array, settings, planes, target)
+    source = Source(array, planes, settings, region)
+    return _run(source, Sink(source.planes, settings, out), settings, psf, target)
 
 
 def _run(
-    array: NDArray[Any], settings: Settings, planes: Plan, device: torch.device
+    source: Source,
+    sink: Sink,
+    settings: Settings,
+    psfs: NDArray[np.float64] | None,
+    device: torch.device,
 ) -> Generator[Progress, bool | None, Deconvolution]:
-    """Loop over checked planes and their steps."""
+    """Loop over planes and their steps."""
     started = time.perf_counter()
-    latent, reblurred = (np.full(array.shape, np.nan, np.float32) for _ in range(2))
-    std = np.full_like(latent, np.nan) if settings.variational else None
-    psf = np.full(planes.psf_shape(settings.psf_shape), np.nan, np.float32)
-    noise, history = [], []
-    stopped = FINISHED
-    for number, index in enumerate(planes.indices, start=1):
-        source = Plane(planes.take(array, index), settings, device)
+    planes = source.planes
+    noise, history = {}, {}
+    stopped, kernel = FINISHED, None
+    for number, (index, known) in enumerate(in_turn(source, settings), start=1):
+        if psfs is not None:
+            kernel = kernel_of(planes.take_psf(psfs, index), device)
+        elif not known:
+            kernel = None
+        large = is_large(source.size, settings, kernel is not None)
+        plane = (Mosaic if large else Plane)(source.read(index), settings, device, kernel)
         course = Course(last_of_search=settings.prefit_steps + settings.steps)
-        for estimate in source.estimates():
+        for estimate in plane.estimates():
             stopped = course.follow(estimate)
             if stopped != FINISHED:
                 break
             seconds = time.perf_counter() - started
             where = (number, len(planes.indices), planes.name(index), index)
-            if (yield Progress(*where, estimate, seconds, source)):
+            if (yield Progress(*where, estimate, seconds, plane, source.inside)):
                 stopped = STOPPED_BY_USER
                 break
-        restored = source.result(course.kept)
-        planes.put(latent, index, restored.latent)
-        planes.put(reblurred, index, restored.reblurred)
-        planes.put_psf(psf, index, restored.psf)
-        if std is not None and restored.std is not None:
-            planes.put(std, index, restored.std)
-        noise.append(restored.noise)
-        history.append(course.history)
+        kernel = course.kept.kernel
+        restored = plane.result(course.kept)
+        sink.put(index, restored.cut(source.inside))
+        noise[index], history[index] = restored.noise, course.history
         if stopped != FINISHED:
             stopped += f" ({planes.name(index)})" if planes.name(index) else ""
             break
+    reached = sorted(noise)
     return Deconvolution(
-        latent=latent,
-        psf=psf,
-        std=std,
-        reblurred=reblurred,
-        noise=np.array(noise),
-        history=tuple(history),
+        latent=sink.arrays["latent"],
+        psf=sink.psf,
+        std=sink.arrays.get("std"),
+        reblurred=sink.arrays.get("reblurred"),
+        noise=np.array([noise[index] for index in reached]),
+        history=tuple(history[index] for index in reached),
         axes=planes.axes,
         settings=settings,
         device=describe(device),
         seconds=time.perf_counter() - started,
         stopped=stopped,
+        region=source.bounds,
     )
 
 
-class Course:
-    """What to keep of a plane's steps: the terms of all, and the last estimate known to be finite."""
+def in_turn(source: Source, settings: Settings) -> Iterator[tuple[tuple[int, ...], bool]]:
+    """Give the index of every plane in turn, and whether it has the kernel of the plane before.
 
-    def __init__(self, last_of_search: int) -> None:
-        self._last_of_search = last_of_search
-        self.stages: list[str] = []
-        self.terms: list[Mapping[str, Tensor]] = []
-        self._kept: Estimate | None = None
-        self._latest: Estimate | None = None
+    For one kernel a channel, its planes are read to find the one with the most detail, which comes first.
+    """
+    if settings.psf_source != "channel":
+        yield from ((index, False) for index in source.planes.indices)
+        return
 
-    def follow(self, estimate: Estimate) -> str:
-        """Take in an estimate and say whether the run may go on: `FINISHED` or the reason why not."""
-        self.stages.append(estimate.stage)
-        self.terms.append(estimate.terms)
-        self._latest = estimate
-        ends = self._last_of_search, estimate.steps  # of the stages; each starts where one ended
-        if (estimate.step % CHECK_EVERY != 1 and estimate.step not in ends) or self._settle():
-            return FINISHED
-        reason = f"the objective was not finite at step {estimate.step}: lower image_rate or psf_rate"
-        if self._kept is None:
-            raise FloatingPointError(reason)
-        warnings.warn(reason, RuntimeWarning, stacklevel=2)
-        return reason
+    def amount(index: tuple[int, ...]) -> float:
+        return searched(Plane(source.read(index), settings, torch.device("cpu")))[1]
 
-    @property
-    def kept(self) -> Estimate:
-        """The latest estimate if it is finite, else the last one that was seen to be."""
-        self._settle()
-        assert self._kept is not None
-        return self._kept
+    for group in source.planes.groups:
+        first = max(group, key=amount) if len(group) > 1 else group[0]
+        yield first, False
+        yield from ((index, True) for index in group if index != first)
 
-    def _settle(self) -> bool:
-        """Look at the latest estimate, and keep it if it is finite."""
-        assert self._latest is not None
-        values = (self._latest.posterior.mean, self._latest.kernel, *self._latest.terms.values())
-        finite = all(bool(value.isfinite().all()) for value in values)
-        if finite:
-            self._kept = self._latest
-        return finite
 
-    @property
-    def history(self) -> dict[str, NDArray[Any]]:
-        """The course as arrays with one entry for each step."""
-        terms = {
-            name: np.array([float(terms.get(name, math.nan)) for terms in self.terms], np.float32)
-            for name in ("loss", "noise")
-        }
-        return {"stage": np.array(self.stages), **terms}
+def kernel_of(psf: NDArray[np.floating], device: torch.device) -> Tensor:
+    """Correlation kernel ``(1, 1, kh, kw)`` of a ``(kh, kw)`` point spread function."""
+    return torch.from_numpy(psf[::-1, ::-1].astype(np.float32))[None, None].to(device)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_vdip.generators import Posterior
+    from napari_vdip.tiling import Region
 
 Stage = Literal["prefit", "search", "refinement"]
 
@@ -33,6 +34,8 @@ class Estimate:
     terms : mapping of str to Tensor
         Scalars of this step: in the first two stages ``loss``, of the values before the step; in
         the third ``noise``.
+    part : tuple of slice, optional
+        Rows and columns of the plane that `posterior` is about; all if not given.
     """
 
     stage: Stage
@@ -41,3 +44,4 @@ class Estimate:
     posterior: Posterior
     kernel: Tensor
     terms: Mapping[str, Tensor]
+    part: Region | None = None

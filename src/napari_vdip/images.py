@@ -66,7 +66,7 @@ class Intensities:
         return Intensities(0.0, self.scale).to_array(tensor)
 
 
-def as_array(image: Any) -> NDArray[Any]:
+def as_array(image: Any, name: str = "image") -> NDArray[Any]:
     """Check that something is a non-empty array of real numbers, and return it as NumPy array.
 
     Raises
@@ -75,12 +75,62 @@ def as_array(image: Any) -> NDArray[Any]:
         If it is not; the message says what came.
     """
     array = np.asarray(image)
-    if array.dtype.kind not in "iuf":
-        what = type(image).__name__ if array.dtype.kind == "O" else array.dtype
-        raise ValueError(f"image: expected an array of integers or real numbers, got {what}")
-    if array.size == 0:
-        raise ValueError(f"image: expected at least one pixel, got shape {array.shape}")
+    if array.dtype.kind == "O":
+        raise ValueError(
+            f"{name}: expected an array of integers or real numbers, got {type(image).__name__}"
+        )
+    check_type(array, name)
     return array
+
+
+def as_source(image: Any) -> Any:
+    """Check that something is an array, as `as_array` does; one that is read in parts stays what it is."""
+    if not is_lazy(image):
+        return as_array(image)
+    check_type(image)
+    return image
+
+
+def check_type(array: Any, name: str = "image") -> None:
+    """Check shape and type of an array, of whatever kind, without reading it.
+
+    Raises
+    ------
+    ValueError
+        If it is empty or not of real numbers.
+    """
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"{name}: expected an array of integers or real numbers, got {array.dtype}")
+    if 0 in array.shape:
+        raise ValueError(f"{name}: expected at least one pixel, got shape {array.shape}")
+
+
+def is_lazy(image: Any) -> bool:
+    """Whether an array is no NumPy array, but can be read in parts, as those of Dask and Zarr."""
+    return (
+        not isinstance(image, np.ndarray | np.generic)
+        and hasattr(image, "__getitem__")
+        and hasattr(image, "shape")
+        and isinstance(getattr(image, "dtype", None), np.dtype)
+    )  # not a tensor of PyTorch, which NumPy converts
+
+
+def check_size(shape: tuple[int, int], settings: Settings, name: str = "image") -> None:
+    """Check that a plane of ``(Y, X)`` pixels is large enough for these settings.
+
+    Raises
+    ------
+    ValueError
+        If it is smaller than the point spread function or than the networks need.
+    """
+    for size, window, side in zip(shape, settings.psf_shape, ("height", "width"), strict=True):
+        networks = 0 if settings.psf_source == "given" else SMALLEST_CANVAS - window + 1
+        smallest = max(window, networks)
+        if size < smallest:
+            raise ValueError(
+                f"{name}: expected a {side} of at least {smallest} pixels for a psf_shape of "
+                f"{settings.psf_shape}, got {size}"
+            )
 
 
 def check_plane(plane: NDArray[Any], settings: Settings, name: str = "image") -> None:
@@ -91,6 +141,7 @@ def check_plane(plane: NDArray[Any], settings: Settings, name: str = "image") ->
     ValueError
         If an intensity is not finite, a channel is constant, or the plane is too small.
     """
+    check_size((plane.shape[0], plane.shape[1]), settings, name)
     if not np.isfinite(plane).all():
         bad = int(np.size(plane) - np.isfinite(plane).sum())
         raise ValueError(f"{name}: expected finite intensities, got {bad} that are NaN or infinite")
@@ -98,10 +149,3 @@ def check_plane(plane: NDArray[Any], settings: Settings, name: str = "image") ->
         low, high = plane[..., channel].min(), plane[..., channel].max()
         if low == high:
             raise ValueError(f"{name}: expected varying intensities, got {low} in every pixel")
-    for size, window, side in zip(plane.shape, settings.psf_shape, ("height", "width"), strict=False):
-        smallest = max(window, SMALLEST_CANVAS - window + 1)
-        if size < smallest:
-            raise ValueError(
-                f"{name}: expected a {side} of at least {smallest} pixels for a psf_shape of "
-                f"{settings.psf_shape}, got {size}"
-            )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
+from napari_vdip.image_file import AXES, ImageFile, read, scenes, suffixes
 from napari_vdip.readers import UNITS
-from napari_vdip.source import AXES, Source, read, scenes, suffixes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_vdip.readers import Spacing
 
-__all__ = ["Source", "read", "scenes", "suffixes", "write_ome_tiff", "write_ome_zarr"]
+__all__ = ["ImageFile", "read", "scenes", "suffixes", "write_ome_tiff", "write_ome_zarr"]
 
 NAMESPACE = "napari-vdip"
 """Key of the provenance in the metadata of both formats."""
@@ -56,7 +56,7 @@ def write_ome_tiff(
     unit : str
         Unit of the pixel size.
     spacing : mapping, optional
-        For an axis the distance between pixels and its unit, see `Source`; in place of
+        For an axis the distance between pixels and its unit, see `ImageFile`; in place of
         `pixel_size`.
     channels : sequence of str
         Names of the channels.

@@ -13,14 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_vdip import stack
+from napari_vdip.image_file import AXES, read, scenes, suffixes
 from napari_vdip.readers import ZARR
-from napari_vdip.source import AXES, read, scenes, suffixes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from napari_vdip.image_file import ImageFile
     from napari_vdip.settings import Settings
-    from napari_vdip.source import Source
 
 Format = Literal["ome-zarr", "ome-tiff"]
 RECORD = "napari-vdip.json"
@@ -42,7 +42,7 @@ class Item:
     scene : int
         Which image of the file.
     axes : str or None
-        Axes in place of those of the file, see `source.read`.
+        Axes in place of those of the file, see `image_file.read`.
     settings : Settings
         How to deconvolve it.
     folder : Path
@@ -73,7 +73,7 @@ class Item:
         """Folder in which the results are being made."""
         return self.folder.with_name(self.folder.name + PARTIAL)
 
-    def open(self) -> Source:
+    def open(self) -> ImageFile:
         """Open the image without loading it."""
         return read(self.path, self.axes, self.scene)
 
@@ -99,7 +99,7 @@ def plan(
     settings : Settings
         For all of them.
     axes : str, optional
-        See `source.read`.
+        See `image_file.read`.
     format : str, optional
         ``"ome-zarr"`` or ``"ome-tiff"``; if not given, OME-TIFF for single planes and OME-Zarr for more.
     joint_colours : bool

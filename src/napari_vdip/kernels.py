@@ -44,3 +44,30 @@ def centred(psf: NDArray[np.floating]) -> tuple[Array, tuple[float, float]]:
         y, x = off_centre(moved(psf, by))
         by = (by[0] - y, by[1] - x)
     return moved(psf, by), by
+
+
+def odd(psf: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Pad a ``(kh, kw)`` point spread function with zeros to odd sides of at least three pixels.
+
+    Its origin stays the same: the central pixel, or, of an even side, the one after the middle.
+    """
+    more = [(1, 1) if side == 1 else (0, 1 - side % 2) for side in psf.shape]
+    return np.pad(psf, more)
+
+
+def normalised(psf: NDArray[np.floating], name: str = "psf") -> Array:
+    """Check a ``(kh, kw)`` point spread function, and scale it to the sum one.
+
+    Raises
+    ------
+    ValueError
+        If a value is negative or not finite, or all are zero.
+    """
+    if not np.isfinite(psf).all():
+        raise ValueError(f"{name}: expected finite values, got {psf[~np.isfinite(psf)][0]}")
+    if psf.min() < 0:
+        raise ValueError(f"{name}: expected values that are not negative, got {psf.min():.4g}")
+    total = psf.sum()
+    if not 0 < total < np.inf:
+        raise ValueError(f"{name}: expected a positive, finite sum, got {total}")
+    return np.asarray(psf / total, np.float64)

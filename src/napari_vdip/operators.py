@@ -80,3 +80,9 @@ def crop(canvas: Tensor, kernel_size: Size) -> Tensor:
     top, left = ((size - 1) // 2 for size in kernel_size)
     height, width = size_of(canvas)
     return canvas[..., top : height - top, left : width - left]
+
+
+def extend(image: Tensor, kernel_size: Size) -> Tensor:
+    """Continue an image to its canvas by its border pixels; `crop` undoes it."""
+    top, left = (size // 2 for size in kernel_size)
+    return F.pad(image, (left, left, top, top), mode="replicate")

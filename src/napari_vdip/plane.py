@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.ndimage import shift
 
 from napari_vdip.images import Intensities
 from napari_vdip.kernels import centred
+from napari_vdip.latent import PIXEL_ROUNDS, restore
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, size_of
 from napari_vdip.posterior import (
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from napari_vdip.estimate import Estimate
     from napari_vdip.settings import Settings
+    from napari_vdip.tiling import Region
 
 Array = NDArray[np.float32]
 WEIGHT_ROUNDS = 2
@@ -49,7 +52,7 @@ class Restored:
     latent : array
         ``(Y, X, C)`` float32, overlays the source.
     psf : array
-        ``(kh, kw)`` float32 convolution kernel, centred, sums to one.
+        ``(kh, kw)`` float32 convolution kernel, sums to one; centred unless it was given.
     reblurred : array
         ``(Y, X, C)`` float32: the latent canvas convolved with the point spread function.
     noise : float
@@ -64,9 +67,14 @@ class Restored:
     noise: float
     std: Array | None = None
 
+    def cut(self, region: Region) -> Restored:
+        """Cut the images to a region."""
+        std = None if self.std is None else self.std[region]
+        return replace(self, latent=self.latent[region], reblurred=self.reblurred[region], std=std)
+
 
 class Plane:
-    """A blurred plane on a device, ready to be deconvolved.
+    """A blurred plane on a device, ready to be deconvolved at once.
 
     Parameters
     ----------
@@ -76,16 +84,39 @@ class Plane:
         Everything else.
     device : torch.device
         Where to compute.
+    kernel : Tensor, optional
+        ``(1, 1, kh, kw)`` correlation kernel, if it is known: then only the latent image is estimated.
     """
 
-    def __init__(self, image: NDArray[Any], settings: Settings, device: torch.device):
+    KNOWN_STEPS = 1 + PIXEL_ROUNDS
+    """Steps for a kernel that is known."""
+
+    def __init__(
+        self,
+        image: NDArray[Any],
+        settings: Settings,
+        device: torch.device,
+        kernel: Tensor | None = None,
+    ):
         self.settings = settings
+        self.kernel = kernel
         self.intensities = Intensities.of(image, settings.headroom)
         self.image = self.intensities.to_tensor(image).to(device)
+        self.variance = noise_variance(self.image)
         self.rng = torch.Generator(device).manual_seed(settings.seed)
+
+    def part(self, region: Region, kernel: Tensor | None, rng: torch.Generator) -> Plane:
+        """Cut out a part with the same intensities and noise, on the device of the random numbers."""
+        part = copy(self)
+        part.kernel, part.rng = kernel, rng
+        part.image, part.variance = (a[..., *region].to(rng.device) for a in (self.image, self.variance))
+        return part
 
     def estimates(self) -> Iterator[Estimate]:
         """Yield the estimate of every step; each is a valid result, the last is the best."""
+        if self.kernel is not None:
+            yield from restore(self.image, self.kernel, None, self.KNOWN_STEPS, self.rng, self.variance)
+            return
         for estimate in search(self.image, self.settings, self.rng):
             yield estimate
         if self.settings.rounds:
@@ -105,10 +136,9 @@ class Plane:
     def _std(self, estimate: Estimate) -> Tensor:
         """Marginal standard deviation on the canvas, ``(1, C, H, W)``, for the estimate's kernel."""
         mean, kernel = estimate.posterior.mean, estimate.kernel
-        variance = noise_variance(self.image)
         residual = blur(mean, kernel) - self.image
-        misfit = (residual.square() / variance).mean((-2, -1), keepdim=True).clamp_min(1)
-        noise = (misfit * variance).sqrt()  # what the model does not explain is noise
+        misfit = (residual.square() / self.variance).mean((-2, -1), keepdim=True).clamp_min(1)
+        noise = (misfit * self.variance).sqrt()  # what the model does not explain is noise
         precision = flat_precision(mean, kernel, noise)
         if self.settings.prior == "sparse":
             precision = sparse_precision(mean, kernel, noise, None, UNRESOLVED)
@@ -125,14 +155,18 @@ class Plane:
     def _restored(self, estimate: Estimate, std: Tensor | None) -> Restored:
         mean, kernel = estimate.posterior.mean, estimate.kernel
         # The point spread function is the correlation kernel turned by 180 degrees.
-        psf, moved_by = centred(kernel[0, 0].flip((0, 1)).cpu().numpy())
+        psf, moved_by = kernel[0, 0].flip((0, 1)).cpu().numpy(), (0.0, 0.0)
+        if self.settings.psf_source != "given":
+            psf, moved_by = centred(psf)
         window = size_of(kernel)
 
         def overlay(canvas: Tensor, order: int) -> Tensor:
             """Move a canvas against the point spread function, and cut it to the image."""
-            by = (0, 0, -moved_by[0], -moved_by[1])
-            moved = shift(canvas.cpu().numpy(), by, order=order, mode="nearest")
-            return crop(torch.from_numpy(moved), window)
+            if any(moved_by):
+                by = (-moved_by[0], -moved_by[1])  # of each channel: with more axes it takes far longer
+                channels = [shift(c, by, order=order, mode="nearest") for c in canvas[0].cpu().numpy()]
+                canvas = torch.from_numpy(np.stack(channels))[None]
+            return crop(canvas, window)
 
         return Restored(
             latent=self.intensities.to_array(overlay(mean, order=3)),

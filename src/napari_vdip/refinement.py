@@ -13,15 +13,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from napari_vdip.candidate import Candidate
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import FreeKernel, Posterior
+from napari_vdip.latent import PIXEL_ROUNDS, restore
 from napari_vdip.noise import noise_variance
-from napari_vdip.operators import size_of
-from napari_vdip.posterior import BATCH, gradient_variances, sparse_precision
+from napari_vdip.operators import extend, size_of
+from napari_vdip.posterior import sparse_precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,9 +30,6 @@ FIRST_NOISE = 0.035
 """Noise level of the first round, in [0, 1] units; later rounds lower it to that of the image."""
 ANNEALED = 0.8
 """Part of the candidates' rounds in which it is lowered."""
-PIXEL_ROUNDS = 4
-"""Last rounds, in which the pixels are refined for the kernel found: a compromise. More of them serve
-smooth scenes; in faint images they sharpen noise."""
 
 
 def refine(
@@ -77,29 +74,24 @@ def refine(
             candidates.append(Candidate(image, *begin, smallest, radial=True))
         blurred = mean = begin[0]
     kernel_rounds = max(rounds - PIXEL_ROUNDS, 1)
-    for done in range(1, rounds + 1):
+    for done in range(1, kernel_rounds + 1):
         lowest = FIRST_NOISE * (last / FIRST_NOISE) ** min(1.0, done / (ANNEALED * kernel_rounds))
         noise = variance.clamp_min(lowest**2)
         with torch.no_grad():  # never across a yield, where the caller's code runs
-            if done <= kernel_rounds:
-                for candidate in candidates:
-                    candidate.advance(noise)
-                kernel = max(candidates, key=lambda one: one.bound(noise)).kernel
-                precision = sparse_precision(blurred, kernel, noise.sqrt())
-            else:
-                samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), rng)
-                precision = sparse_precision(mean, kernel, noise.sqrt(), gradient_variances(samples))
-            mean = precision.mean(image, mean)
+            for candidate in candidates:
+                candidate.advance(noise)
+            kernel = max(candidates, key=lambda one: one.bound(noise)).kernel
+            mean = sparse_precision(blurred, kernel, noise.sqrt()).mean(image, mean)
         terms = {"noise": noise.mean().sqrt()}
         step = start.step + done
         yield Estimate("refinement", step, start.steps, Posterior(mean), kernel, terms)
+    left = rounds - kernel_rounds
+    yield from restore(image, kernel, mean, left, rng, noise, step=step, steps=start.steps)
 
 
 def plain_start(image: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Canvas of the blurred image itself, and a wide Gaussian kernel."""
-    top, left = (size // 2 for size in window)
-    canvas = F.pad(image, (left, left, top, top), mode="replicate")
-    return canvas, FreeKernel(window).to(image.device)(image).detach()
+    return extend(image, window), FreeKernel(window).to(image.device)(image).detach()
 
 
 def centre(mean: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:

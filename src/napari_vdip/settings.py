@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 Prior = Literal["none", "sparse", "extreme"]
 Channels = Literal["separate", "joint"]
+PsfSource = Literal["plane", "channel", "given"]
 PsfGenerator = Literal["network", "free"]
 BrightVariance = Literal["exact", "official"]
 
@@ -73,6 +74,13 @@ class Settings:
         "separate",
         "separate: every channel has its own point spread function, as in fluorescence. "
         "joint: all channels share one, as in a colour photograph.",
+        advanced=False,
+    )
+    psf_source: PsfSource = _option(
+        "plane",
+        "plane: the point spread function is estimated for every plane. channel: once for every channel, "
+        "on the plane with the most detail, and then used for all its planes. given: it is known, and "
+        "passed as psf in Python. The last two need VDIP-Sparse.",
         advanced=False,
     )
     seed: int = _option(
@@ -186,6 +194,23 @@ class Settings:
     mixed_precision: bool = _option(
         True, "Run the networks in bfloat16 on CUDA; the objective stays in float32."
     )
+    search_area: int = _option(
+        512,
+        "Side in pixels of the square that the networks and the point spread function are fitted to. A "
+        "plane with more pixels is searched where it has most detail, and then restored as a whole "
+        "(VDIP-Sparse only). Larger squares take more time and memory.",
+        min=64,
+        max=2**16,
+        step=64,
+    )
+    tile: int = _option(
+        2048,
+        "Side in pixels of the square that is restored at a time. A plane with more pixels is restored in "
+        "overlapping tiles (VDIP-Sparse only). Larger tiles take more memory.",
+        min=64,
+        max=2**16,
+        step=64,
+    )
     headroom: float | None = _option(
         0.3,
         "Part of the generator's intensity range kept free on both sides, since a latent image is "
@@ -207,6 +232,7 @@ class Settings:
         for name, choices in (
             ("prior", get_args(Prior)),
             ("channels", get_args(Channels)),
+            ("psf_source", get_args(PsfSource)),
             ("psf_generator", get_args(PsfGenerator)),
             ("bright_variance", get_args(BrightVariance)),
             ("variational", (True, False)),
@@ -231,6 +257,13 @@ class Settings:
             raise ValueError(
                 f"similarity_from: expected at most bound_until = {self.bound_until}, so that every step "
                 f"has an objective, got {self.similarity_from}"
+            )
+
+        if self.psf_source != "plane" and not self.rounds:
+            raise ValueError(
+                "psf_source: expected 'plane', since only the refinement of VDIP-Sparse takes a known "
+                f"point spread function, got {self.psf_source!r} with {self.method} and refinements = "
+                f"{self.refinements}"
             )
 
     @classmethod

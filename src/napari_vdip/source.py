@@ -1,105 +1,167 @@
-"""An image in a file and what its numbers mean: lazy array, axes, spacing, names of channels."""
+"""Where planes come from, one at a time, and where their results go."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_vdip.readers import Found, Spacing, found, scenes, suffixes
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_vdip.images import check_plane, check_size
+from napari_vdip.kernels import normalised, odd
+from napari_vdip.settings import SMALLEST_CANVAS
+from napari_vdip.tiling import WHOLE, as_region, with_context
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
-__all__ = ["AXES", "Source", "arranged", "read", "scenes", "suffixes"]
+    from napari_vdip.plane import Restored
+    from napari_vdip.settings import Settings
+    from napari_vdip.stack import Plan
+    from napari_vdip.tiling import Region
 
-AXES = "TCZYX"
-"""Axes of an image in their order, which is that of OME-Zarr."""
+Array = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
 class Source:
-    """An image and what its numbers mean.
+    """The planes of an array, each read when it is asked for.
 
-    Attributes
-    ----------
-    array : dask array
-        The intensities, not loaded.
-    axes : str
-        One letter for each axis: Y, X and those of `AXES` that have more than one index, in its order.
-    spacing : mapping
-        For an axis the distance from one pixel to the next, and its unit or ``None``; axes that the file
-        says nothing of are missing.
-    channels : tuple of str
-        Names of the channels; empty where there are none.
-    colour : bool
-        Whether the channels are the colours of a photograph.
-    """
-
-    array: Any
-    axes: str
-    spacing: Spacing
-    channels: tuple[str, ...]
-    colour: bool
-
-
-def read(path: Path, axes: str | None = None, scene: int = 0) -> Source:
-    """Open an image without loading it.
+    A NumPy array is checked at construction. Of an array that is read in parts, as those of Dask and Zarr,
+    each plane is checked when it is read.
 
     Parameters
     ----------
-    path : Path
-        TIFF, OME-TIFF, OME-Zarr, PNG or JPEG, or what an installed reader of bioio reads.
-    axes : str, optional
-        One letter of ``TCZYX`` for each axis, in place of what the file says; axes of one index may be
-        left out.
-    scene : int
-        Which image of a file that holds several, see `scenes`.
+    array : array
+        Of a real type, see `images.as_source`.
+    planes : Plan
+        Its planes.
+    settings : Settings
+        What the planes are checked for.
+    region : tuple, optional
+        Rows and columns to deconvolve, see `tiling.as_region`.
+
+    Attributes
+    ----------
+    planes : Plan
+        The planes of the result.
+    region : tuple of slice or None
+        Rows and columns of the array that the result is of.
+    size : tuple of int
+        Height and width of what `read` returns: the region with some context around it.
+    inside : tuple of slice
+        Where the region is in that.
 
     Raises
     ------
     ValueError
-        If the axes do not fit, or the file is not what its name says.
+        If the region or a plane cannot be used.
     """
-    return arranged(found(path, scene), axes)
+
+    def __init__(self, array: Any, planes: Plan, settings: Settings, region: Any = None):
+        self._array, self._all, self._area, self._settings = array, planes, WHOLE, settings
+        self.planes, self.inside = planes, WHOLE
+        self.region: Region | None = None
+        height, width = planes.plane_shape
+        if region is not None:
+            self.region = as_region(region, (height, width))
+            context = [max(window, SMALLEST_CANVAS) for window in settings.psf_shape]
+            self._area, self.inside = with_context(self.region, (height, width), (context[0], context[1]))
+            self.planes = planes.of_size(*(side.stop - side.start for side in self.region))
+            height, width = (side.stop - side.start for side in self._area)
+        self.size = height, width
+        check_size(self.size, settings)
+        if isinstance(array, np.ndarray):
+            for index in self.planes.indices:
+                self.read(index)
+
+    @property
+    def bounds(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        """First and end of the region's rows and columns, if not all."""
+        if self.region is None:
+            return None
+        rows, columns = self.region
+        return (rows.start, rows.stop), (columns.start, columns.stop)
+
+    def read(self, index: tuple[int, ...]) -> NDArray[Any]:
+        """Read a plane ``(Y, X, C)``; a `ValueError` says which it is and what is wrong with it."""
+        plane = self._all.take(self._array, index, self._area)
+        place = self._all.name(index)
+        check_plane(plane, self._settings, f"image, {place}" if place else "image")
+        return plane
 
 
-def arranged(image: Found, axes: str | None = None) -> Source:
-    """Bring an image with the axes of its file, or with those given, into the form of a `Source`."""
-    array, letters, spacing, channels = image
-    if axes is not None:
-        given, wide = axes.upper(), [i for i, size in enumerate(array.shape) if size > 1]
-        if len(given) == len(wide) != array.ndim:
-            array = array[tuple(slice(None) if i in wide else 0 for i in range(array.ndim))]
-        if len(given) != array.ndim or len(set(given)) != len(given) or set(given) - set(AXES):
-            raise ValueError(
-                f"axes: expected {len(wide)} different letters of {AXES}, one for each axis of shape "
-                f"{array.shape}, got {axes!r}"
-            )
-        letters = given
-    free = iter(axis for axis in "ZTC" if axis not in letters)
-    sizes = dict(zip(letters, array.shape, strict=True))
-    for letter in [letter for letter in letters if letter not in AXES + "S"]:
-        # What the file leaves open, such as the pages of a plain TIFF, is most often a stack in depth.
-        letters = letters.replace(letter, next(free, "?") if sizes[letter] > 1 else letter)
-    colour = sizes.get("S", 1) > 1 and sizes.get("C", 1) == 1
-    if colour:
-        alpha = array.shape[letters.index("S")] in (2, 4)  # comes last, and is no intensity
-        array = array[tuple(slice(0, -1 if alpha and axis == "S" else None) for axis in letters)]
-        letters = letters.replace("C", "?").replace("S", "C")
-        channels = ["red", "green", "blue"] if array.shape[letters.index("C")] == 3 else []
-    kept = [axis for i, axis in enumerate(letters) if array.shape[i] > 1 or axis in "YX"]
-    if not {"Y", "X"} <= set(kept) <= set(AXES) or len(set(kept)) < len(kept):
+def given_psfs(psf: Any, planes: Plan) -> NDArray[np.float64]:
+    """Check given point spread functions; scale each to the sum one, and pad them to odd sides.
+
+    Returns
+    -------
+    array
+        With the axes `Plan.psf_axes`, with one entry where all share.
+
+    Raises
+    ------
+    ValueError
+        If one cannot be used with the planes.
+    """
+    psfs = planes.as_psfs(psf)
+    sides = tuple(planes.psf_axes.index(axis) for axis in "YX")
+    last = np.moveaxis(psfs, sides, (-2, -1))
+    if any(size > n for size, n in zip(last.shape[-2:], planes.plane_shape, strict=True)):
         raise ValueError(
-            f"axes: expected Y and X and at most one each of T, C and Z; the file has {letters} of shape "
-            f"{array.shape}: say what they are, such as axes='TCYX'"
+            f"psf: expected at most {planes.plane_shape} pixels as in the image, got {last.shape[-2:]}"
         )
-    array = array[tuple(slice(None) if axis in kept else 0 for axis in letters)]
-    order = sorted(kept, key=AXES.index)
-    array = array.transpose([kept.index(axis) for axis in order])
-    if "C" not in order:
-        names = channels if len(channels) == 1 else []
-    else:
-        count = array.shape[order.index("C")]
-        names = channels if len(channels) == count else [f"channel {i + 1}" for i in range(count)]
-    spacing = {axis: spacing[axis] for axis in order if axis in spacing and axis != "C"}
-    return Source(array, "".join(order), spacing, tuple(names), colour and "C" in order)
+    sound = np.array([odd(normalised(one)) for one in last.reshape(-1, *last.shape[-2:])])
+    return np.moveaxis(sound.reshape(*last.shape[:-2], *sound.shape[1:]), (-2, -1), sides)
+
+
+class Sink:
+    """Where the results of the planes are put, one at a time.
+
+    Parameters
+    ----------
+    planes : Plan
+        The planes of the result.
+    settings : Settings
+        What is made.
+    out : mapping of str to array, optional
+        Arrays, of NumPy, Zarr or anything with ``shape``, ``dtype`` and ``__setitem__``, for ``latent``,
+        ``std`` and ``reblurred``. If given, ``reblurred`` is kept only if it is among them.
+
+    Attributes
+    ----------
+    arrays : dict of str to array
+        ``latent``, ``reblurred`` and ``std``, as far as they are made and kept, of the shape of the planes:
+        those given, and new ones for the others. New ones hold NaN where there is no result, given ones
+        what was in them.
+    psf : array
+        Point spread functions of all planes, see `stack.Plan.psf_shape`.
+
+    Raises
+    ------
+    ValueError
+        If a given array has another shape, holds no real numbers, or has no such result.
+    """
+
+    def __init__(self, planes: Plan, settings: Settings, out: Mapping[str, Any] | None = None):
+        self._planes = planes
+        made = ["latent", "reblurred", "std"] if settings.variational else ["latent", "reblurred"]
+        for name, array in (out or {}).items():
+            if name not in made:
+                raise ValueError(f"out: expected some of {tuple(made)}, got {name!r}")
+            found = [getattr(array, what, None) for what in ("shape", "dtype", "__setitem__")]
+            if found[0] != planes.shape or np.dtype(found[1]).kind != "f" or found[2] is None:
+                raise ValueError(
+                    f"out[{name!r}]: expected a writable array of real numbers of shape {planes.shape}, "
+                    f"got {type(array).__name__} of {found[1]}, shape {found[0]}"
+                )
+        self.arrays = dict(out or {})
+        for name in made:
+            if name not in self.arrays and (out is None or name != "reblurred"):
+                self.arrays[name] = np.full(planes.shape, np.nan, np.float32)
+        self.psf = np.full(planes.psf_shape(settings.psf_shape), np.nan, np.float32)
+
+    def put(self, index: tuple[int, ...], restored: Restored) -> None:
+        """Write the result of a plane."""
+        for name, array in self.arrays.items():
+            self._planes.put(array, index, getattr(restored, name))
+        self._planes.put_psf(self.psf, index, restored.psf)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from napari_vdip.images import as_array
+from napari_vdip.tiling import WHOLE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_vdip.settings import Channels
+    from napari_vdip.tiling import Region
 
 AXES = "TZCYX"
 """Time, depth, channel, height and width. A letter outside these is one more stack axis."""
@@ -45,42 +49,111 @@ class Plan:
         """Index of every plane in the stacked axes."""
         return list(np.ndindex(*(self.shape[axis] for axis in self.stacked)))
 
+    @property
+    def groups(self) -> list[list[tuple[int, ...]]]:
+        """Indices of the planes of each channel; of all planes if channels are joint or there is one."""
+        if "C" not in self._letters:
+            return [self.indices]
+        at = self._letters.index("C")
+        channels = range(self.shape[self.axes.index("C")])
+        return [[index for index in self.indices if index[at] == channel] for channel in channels]
+
+    @property
+    def _letters(self) -> str:
+        """Letters of the stacked axes."""
+        return "".join(self.axes[axis] for axis in self.stacked)
+
+    @property
+    def plane_shape(self) -> tuple[int, int]:
+        """Height and width of a plane."""
+        return self.shape[self.axes.index("Y")], self.shape[self.axes.index("X")]
+
+    def of_size(self, height: int, width: int) -> Plan:
+        """Return the plan of an array with the same planes in another size."""
+        sides = {"Y": height, "X": width}
+        shape = tuple(sides.get(axis, n) for axis, n in zip(self.axes, self.shape, strict=True))
+        return replace(self, shape=shape)
+
+    @property
+    def psf_axes(self) -> str:
+        """One letter for each axis of the point spread functions; joint channels have one for all."""
+        return self.axes.replace("C", "") if self.joint else self.axes
+
     def psf_shape(self, window: tuple[int, int]) -> tuple[int, ...]:
-        """Shape of the point spread functions of all planes; joint channels have one for all."""
-        sides = dict(zip("YX", window, strict=True))
-        return tuple(
-            sides.get(axis, size)
-            for axis, size in zip(self.axes, self.shape, strict=True)
-            if axis in sides or not (self.joint and axis == "C")
-        )
+        """Shape of the point spread functions of all planes."""
+        sizes = {**dict(zip(self.axes, self.shape, strict=True)), **dict(zip("YX", window, strict=True))}
+        return tuple(sizes[axis] for axis in self.psf_axes)
 
     def name(self, index: tuple[int, ...]) -> str:
         """Name of a plane for people, such as ``T=3, C=1``; empty where there is only one."""
-        letters = (self.axes[axis] for axis in self.stacked)
-        return ", ".join(f"{letter}={i}" for letter, i in zip(letters, index, strict=True))
+        return ", ".join(f"{letter}={i}" for letter, i in zip(self._letters, index, strict=True))
 
-    def take(self, array: NDArray[Any], index: tuple[int, ...]) -> NDArray[Any]:
-        """View a plane of the array as ``(Y, X, C)``."""
-        plane = array[self._slices(index)]
+    def take(self, array: Any, index: tuple[int, ...], area: Region = WHOLE) -> NDArray[Any]:
+        """Read a plane of the array, or an area of it, as ``(Y, X, C)``; a view of a NumPy array."""
+        plane = np.asarray(array[self._at(index, area)])
         left = [axis for axis in self.axes if self.axes.index(axis) not in self.stacked]
         if "C" not in left:
             plane, left = plane[..., None], [*left, "C"]
         return plane.transpose([left.index(axis) for axis in "YXC"])
 
-    def put(self, array: NDArray[Any], index: tuple[int, ...], plane: NDArray[Any]) -> None:
-        """Write a ``(Y, X, C)`` plane to the array."""
-        self.take(array, index)[...] = plane
+    def put(self, array: Any, index: tuple[int, ...], plane: NDArray[Any]) -> None:
+        """Write a ``(Y, X, C)`` plane to the array, by one assignment."""
+        left = [axis for axis in self.axes if self.axes.index(axis) not in self.stacked]
+        turned = plane.transpose(["YXC".index(axis) for axis in [*left, "C"][:3]])
+        array[self._at(index, WHOLE)] = turned if "C" in left else turned[..., 0]
+
+    def take_psf(self, psfs: NDArray[Any], index: tuple[int, ...]) -> NDArray[Any]:
+        """View the ``(kh, kw)`` point spread function of a plane; an axis with one entry serves all."""
+        where = dict(zip(self._letters, index, strict=True))
+        places = (
+            slice(None) if axis in "YX" else where[axis] if size > 1 else 0
+            for axis, size in zip(self.psf_axes, psfs.shape, strict=True)
+        )
+        return self._upright(psfs[tuple(places)])
 
     def put_psf(self, psfs: NDArray[Any], index: tuple[int, ...], psf: NDArray[Any]) -> None:
         """Write a ``(kh, kw)`` point spread function to an array of shape `psf_shape`."""
-        axes = [axis for axis in self.axes if not (self.joint and axis == "C")]
-        where = dict(zip((self.axes[axis] for axis in self.stacked), index, strict=True))
-        turned = psf if axes.index("Y") < axes.index("X") else psf.T
-        psfs[tuple(where.get(axis, slice(None)) for axis in axes)] = turned
+        where = dict(zip(self._letters, index, strict=True))
+        psfs[tuple(where.get(axis, slice(None)) for axis in self.psf_axes)] = self._upright(psf)
 
-    def _slices(self, index: tuple[int, ...]) -> tuple[int | slice, ...]:
-        where = dict(zip(self.stacked, index, strict=True))
-        return tuple(where.get(axis, slice(None)) for axis in range(len(self.shape)))
+    def as_psfs(self, psf: Any) -> NDArray[np.float64]:
+        """Give point spread functions the axes `psf_axes`, as NumPy broadcasts.
+
+        Two axes are those of Y and X; fewer than all lack the first; other than Y and X may have one entry.
+
+        Raises
+        ------
+        ValueError
+            If that is not possible, or these are not real numbers.
+        """
+        psfs = as_array(psf, "psf")
+        sizes = dict(zip(self.axes, self.shape, strict=True))
+        if psfs.ndim == 2:
+            missing = [at for at, axis in enumerate(self.psf_axes) if axis not in "YX"]
+            psfs = np.expand_dims(psfs, missing)
+        else:
+            psfs = psfs.reshape((1,) * (len(self.psf_axes) - psfs.ndim) + psfs.shape)
+        fits = (
+            np.ndim(psf) > 1
+            and len(self.psf_axes) == psfs.ndim
+            and all(
+                axis in "YX" or size in (1, sizes[axis])
+                for axis, size in zip(self.psf_axes, psfs.shape, strict=True)
+            )
+        )
+        if not fits:
+            expected = ", ".join(axis if axis in "YX" else str(sizes[axis]) for axis in self.psf_axes)
+            raise ValueError(f"psf: expected the shape (Y, X) or ({expected}), got {np.shape(psf)}")
+        return psfs.astype(np.float64)
+
+    def _at(self, index: tuple[int, ...], area: Region) -> tuple[int | slice, ...]:
+        where: dict[str, int | slice] = dict(zip(self._letters, index, strict=True))
+        where.update(zip("YX", area, strict=True))
+        return tuple(where.get(axis, slice(None)) for axis in self.axes)
+
+    def _upright(self, psf: NDArray[Any]) -> NDArray[Any]:
+        """Turn from Y, X to the order of the axes, or back."""
+        return psf if self.axes.index("Y") < self.axes.index("X") else psf.T
 
 
 def plan(shape: tuple[int, ...], axes: str | None, channels: Channels) -> Plan:

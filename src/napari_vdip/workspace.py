@@ -115,7 +115,7 @@ def plane_steps(task: PlaneTask) -> Generator[Progress, None, Record]:
     return record
 
 
-def load(planes: stack.Plan, source: io.Source, index: Index) -> NDArray[Any]:
+def load(planes: stack.Plan, source: io.ImageFile, index: Index) -> NDArray[Any]:
     """Load one plane as ``(Y, X, C)``."""
     return as_array(planes.take(source.array, index))
 
@@ -174,7 +174,9 @@ def prepare(item: Item, planes: stack.Plan, run: Record) -> None:
     _write_json(item.partial / "run.json", run)
 
 
-def finish(item: Item, planes: stack.Plan, source: io.Source, run: Record, done: Sequence[Record]) -> None:
+def finish(
+    item: Item, planes: stack.Plan, source: io.ImageFile, run: Record, done: Sequence[Record]
+) -> None:
     """Write the results in their format, and give them their name."""
     import dask.array as da
     import zarr

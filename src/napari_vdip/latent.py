@@ -1,0 +1,77 @@
+"""The latent image for a kernel that is known: the non-blind part of the bound's maximisation.
+
+For a fixed kernel the posterior of the latent image is normal up to the weights of the sparse prior (see
+``posterior``). Weights and mean are set in turn. It is where blind deconvolution ends, and all there is to
+do for a point spread function that is given or was found elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from napari_vdip.estimate import Estimate
+from napari_vdip.generators import Posterior
+from napari_vdip.operators import extend, size_of
+from napari_vdip.posterior import BATCH, gradient_variances, sparse_precision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PIXEL_ROUNDS = 4
+"""Rounds in which the weights follow the latent image: a compromise. More of them serve smooth scenes; in
+faint images they sharpen noise."""
+
+
+def restore(
+    image: Tensor,
+    kernel: Tensor,
+    start: Tensor | None,
+    rounds: int,
+    rng: torch.Generator,
+    variance: Tensor,
+    *,
+    step: int = 0,
+    steps: int | None = None,
+) -> Iterator[Estimate]:
+    """Update the latent image and the weights of its prior in turn, for a kernel that stays as it is.
+
+    Parameters
+    ----------
+    image : Tensor
+        ``(1, C, Y, X)`` in [0, 1].
+    kernel : Tensor
+        ``(1, 1, kh, kw)`` correlation kernel, non-negative, sums to one.
+    start : Tensor or None
+        Canvas ``(1, C, H, W)`` to start from: the mean for the weights of the blurred image. If there is
+        none, the first round finds it.
+    rounds : int
+        Number of rounds, each of which is yielded.
+    rng : torch.Generator
+        Source of the samples.
+    variance : Tensor
+        Of the image's noise, ``(1, C, Y, X)``.
+    step, steps : int
+        Number of the step before, and of the last one; those of these rounds alone if not given.
+
+    Yields
+    ------
+    Estimate
+        Posterior mean, the kernel, and the noise level, after each round.
+    """
+    steps = step + rounds if steps is None else steps
+    noise = variance.sqrt()
+    blurred = extend(image, size_of(kernel))
+    mean = blurred if start is None else start
+    with torch.no_grad():
+        precision = sparse_precision(blurred, kernel, noise)
+    for done in range(1, rounds + 1):
+        with torch.no_grad():  # never across a yield, where the caller's code runs
+            if done > 1 or start is not None:
+                samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), rng)
+                precision = sparse_precision(mean, kernel, noise, gradient_variances(samples))
+            mean = precision.mean(image, mean)
+        terms = {"noise": variance.mean().sqrt()}
+        yield Estimate("refinement", step + done, steps, Posterior(mean), kernel, terms)
