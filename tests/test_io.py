@@ -187,7 +187,9 @@ def test_bioio_itself_reads_the_same_as_we_do(tmp_path):
 
 def test_an_image_comes_back_with_axes_and_pixel_size(tmp_path):
     image = np.arange(24.0).reshape(2, 3, 4)
-    write_ome_tiff(tmp_path / "image.ome.tif", image, "CYX", pixel_size=0.25)
+    write_ome_tiff(
+        tmp_path / "image.ome.tif", image, "CYX", spacing=dict.fromkeys("YX", (0.25, "micrometer"))
+    )
     with tifffile.TiffFile(tmp_path / "image.ome.tif") as file:
         assert file.series[0].axes == "CYX"
         pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]

@@ -59,10 +59,11 @@ def demo(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     output.mkdir(parents=True, exist_ok=True)
+    spacing = dict.fromkeys("YX", (PIXEL_SIZE, "micrometer"))
     arrays = {"blurred": scene.blurred, "latent": result.latent, "psf": result.psf, "std": result.std}
     for name, array in arrays.items():
         if array is not None:
-            write_ome_tiff(output / f"{name}.ome.tif", array, "YX", PIXEL_SIZE)
+            write_ome_tiff(output / f"{name}.ome.tif", array, "YX", spacing=spacing)
     side_by_side(scene, result, PIXEL_SIZE).savefig(output / "overview.png", dpi=110)
     data_range = float(np.ptp(scene.latent))
     before = aligned_quality(scene.blurred, scene.latent, data_range=data_range)

@@ -34,8 +34,6 @@ def write_ome_tiff(
     path: Path,
     array: Any,
     axes: str,
-    pixel_size: float | None = None,
-    unit: str = "µm",
     *,
     spacing: Spacing | None = None,
     channels: Sequence[str] = (),
@@ -51,13 +49,8 @@ def write_ome_tiff(
         Image of any shape, also a lazy one: it is read plane by plane.
     axes : str
         One letter for each axis, of ``TZCYX``; Y and X are the last.
-    pixel_size : float, optional
-        Height and width of a pixel.
-    unit : str
-        Unit of the pixel size.
     spacing : mapping, optional
-        For an axis the distance between pixels and its unit, see `ImageFile`; in place of
-        `pixel_size`.
+        For an axis the distance between pixels and its unit, see `ImageFile`.
     channels : sequence of str
         Names of the channels.
     provenance : mapping, optional
@@ -69,11 +62,9 @@ def write_ome_tiff(
         If the axes do not fit the array.
     """
     _check_axes(axes, array.shape)
-    if spacing is None:
-        spacing = {} if pixel_size is None else dict.fromkeys("YX", (pixel_size, unit))
     symbols = {name: symbol for symbol, name in reversed(UNITS.items())}
     metadata: dict[str, Any] = {"axes": axes}
-    for axis, (step, name) in spacing.items():
+    for axis, (step, name) in (spacing or {}).items():
         key = "TimeIncrement" if axis == "T" else f"PhysicalSize{axis}"
         metadata |= {key: step, f"{key}Unit": symbols.get(name or "", name or "pixel")}
     if channels:
