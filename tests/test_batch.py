@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import pickle
 import random
+import re
 import shutil
 import signal
 import sys
@@ -18,12 +19,13 @@ import zarr
 from PIL import Image
 
 from napari_vdip import Settings, batch, deconvolve, items
-from napari_vdip.io import read, write_ome_zarr
+from napari_vdip.io import read, write_ome_tiff, write_ome_zarr
 from napari_vdip.scenes import cells
 from napari_vdip.workspace import describe, prepare
 
 SMALL = Settings(psf_shape=5, steps=3, refinements=0, samples=2)
 PHOTOGRAPH = SMALL.replace(channels="joint", refinements=2)
+SHARED = SMALL.replace(psf_source="channel", refinements=2)
 
 
 @pytest.fixture
@@ -67,7 +69,14 @@ def assert_same(one, other):
 @pytest.mark.parametrize("format", ["ome-zarr", "ome-tiff"])
 @pytest.mark.parametrize(
     ("axes", "settings"),
-    [("TYX", SMALL), ("CYX", PHOTOGRAPH), ("CYX", SMALL.replace(variational=False))],
+    [
+        ("TYX", SMALL),
+        ("CYX", PHOTOGRAPH),
+        ("CYX", SMALL.replace(variational=False)),
+        ("TYX", SHARED),
+        ("CYX", SHARED),
+        ("CYX", SHARED.replace(channels="joint")),
+    ],
 )
 def test_a_file_is_done_as_its_array_is_in_python(tmp_path, stack, format, axes, settings):
     path, array = stack
@@ -101,6 +110,102 @@ def test_a_plane_is_a_piece_of_work_that_any_process_can_do_in_any_order(tmp_pat
     assert events == ["started", "done"]
     assert kinds([other]) == ["done"]
     assert_same(arrays(item.folder), arrays(other.folder))
+
+
+def test_a_shared_psf_is_estimated_once_and_survives_an_interruption(tmp_path, stack):
+    path, array = stack
+    [item] = batch.plan([path], tmp_path / "out", SHARED)
+    stages = {}
+    for event in batch.execute([item], device="cpu"):
+        if event.kind == "step":
+            stages.setdefault(event.number, set()).add(event.progress.estimate.stage)
+        if event.kind == "plane" and event.number == 2:
+            break
+    assert stages == {0: {"search", "refinement"}, 1: {"refinement"}}
+    [again] = batch.plan([path], tmp_path / "out", SHARED)
+    events = list(batch.execute([again], device="cpu"))
+    assert (events[0].number, events[-1].kind) == (2, "done")
+    assert {event.progress.estimate.stage for event in events if event.progress} == {"refinement"}
+    expected = deconvolve(array, SHARED, axes="TYX", device="cpu")
+    found = arrays(item.folder)
+    for name in ("latent", "std", "psf"):
+        np.testing.assert_array_equal(found[f"{name}.ome.zarr/0"], getattr(expected, name))
+    assert not (item.folder / "kernel.ome.zarr").exists()
+    planes = json.loads((item.folder / "napari-vdip.json").read_text())["planes"]
+    [first] = {plane["psf_from"] for plane in planes if plane["psf_from"]}
+    assert [plane["name"] for plane in planes if plane["psf_from"] is None] == [first]
+
+
+def test_a_shared_psf_that_is_not_there_is_not_used(tmp_path, stack):
+    [item] = batch.plan([stack[0]], tmp_path / "out", SHARED)
+    prepare(item, item.planes, describe(item))
+    task = batch.PlaneTask(item.path, 0, None, (1,), SHARED, item.partial, "cpu", shared=(0,))
+    with pytest.raises(ValueError, match="expected the kernel of T=0"):
+        batch.compute_plane(task)
+    assert not list(item.partial.glob("done/*"))
+
+
+@pytest.mark.parametrize("kind", ["one", "even", "each"])
+def test_a_known_psf_is_that_of_a_file(tmp_path, stack, kind):
+    path, array = stack
+    psfs = np.random.default_rng(0).uniform(size=(3, 5, 7)).astype(np.float32)
+    psf = {"one": psfs[0], "even": psfs[0, 1:, 1:], "each": psfs}[kind]
+    write_ome_tiff(tmp_path / "psf.ome.tif", psf, "TYX"[-psf.ndim :])
+    refined = SMALL.replace(refinements=2)
+    [item] = batch.plan([path], tmp_path / "out", refined, psf=tmp_path / "psf.ome.tif")
+    assert kinds([item]) == ["done"]
+    expected = deconvolve(array, refined, axes="TYX", psf=psf, device="cpu")
+    assert item.settings == expected.settings
+    found = arrays(item.folder)
+    for name in ("latent", "std", "psf"):
+        np.testing.assert_array_equal(found[f"{name}.ome.zarr/0"], getattr(expected, name))
+    [again] = batch.plan([path], tmp_path / "again", refined, psf=item.folder / "psf.ome.zarr")
+    assert kinds([again]) == ["done"]
+    np.testing.assert_allclose(arrays(again.folder)["latent.ome.zarr/0"], expected.latent, rtol=1e-3)
+
+
+def test_a_known_psf_is_known_by_its_content(tmp_path, stack):
+    path, psf = stack[0], tmp_path / "psf.tif"
+    settings = SMALL.replace(refinements=2)
+    tifffile.imwrite(psf, np.eye(5, dtype=np.float32))
+    [item] = batch.plan([path], tmp_path / "out", settings, psf=psf)
+    assert kinds([item]) == ["done"]
+    [other] = batch.plan([path], tmp_path / "out", settings, psf=shutil.copy(psf, tmp_path / "copy.tif"))
+    assert kinds([other]) == ["skipped"]
+    [again] = batch.repeat(tmp_path / "out", tmp_path / "again")
+    assert kinds([again]) == ["done"]
+    assert_same(arrays(again.folder), arrays(item.folder))
+    tifffile.imwrite(psf, np.ones((5, 5), np.float32))
+    for changed in (item, again):
+        [end] = done([changed])
+        assert end.kind == "failed"
+    assert "psf: expected what the results were made with" in end.reason
+    [more] = batch.plan([path], tmp_path / "out", settings, psf=psf)
+    assert kinds([more], overwrite=True) == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("psf", "axes", "spacing", "message"),
+    [
+        (np.ones((2, 5, 5)), "TYX", {}, r"expected the shape \(Y, X\) or \(3, Y, X\)"),
+        (np.ones((3, 5, 5)), "CYX", {}, "expected some of the axes TYX, got CYX"),
+        (np.ones((5, 50)), "YX", {}, "at most"),
+        (-np.ones((5, 5)), "YX", {}, "not negative"),
+        (np.ones((5, 5)), "YX", {"Y": (0.2, "micrometer")}, "pixels of 0.1 micrometer along Y"),
+    ],
+)
+def test_a_psf_that_does_not_fit_the_image_is_a_problem_of_the_image(
+    tmp_path, stack, psf, axes, spacing, message
+):
+    write_ome_tiff(tmp_path / "psf.ome.tif", psf, axes, spacing=spacing)
+    write_ome_tiff(
+        tmp_path / "a.ome.tif", stack[1], "TYX", spacing=dict.fromkeys("YX", (0.1, "micrometer"))
+    )
+    settings = SMALL.replace(refinements=2)
+    [item] = batch.plan([tmp_path / "a.ome.tif"], tmp_path / "out", settings, psf=tmp_path / "psf.ome.tif")
+    assert re.search(f"psf: .*{message}", item.problem)
+    assert kinds([item]) == ["failed"]
+    assert not (tmp_path / "out").exists()
 
 
 PRELOADED = ["napari_vdip.scenes", "napari_vdip.batch", "napari_vdip.deconvolution", "torch._dynamo"]

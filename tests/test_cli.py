@@ -104,6 +104,17 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path, image):
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_run_with_a_known_psf_estimates_none(tmp_path, image):
+    psf = np.outer([1, 2, 1], [1, 2, 1])
+    tifffile.imwrite(tmp_path / "psf.tif", psf)
+    command = ("run", image, "--output", tmp_path / "out", "--psf", tmp_path / "psf.tif", "--device", "cpu")
+    result = run(*command, "--samples", 2)
+    assert result.exit_code == 0, result.output
+    np.testing.assert_allclose(tifffile.imread(tmp_path / "out" / "image" / "psf.ome.tif"), psf / 16)
+    record = json.loads((tmp_path / "out" / "image" / "napari-vdip.json").read_text())
+    assert (record["psf_path"], record["settings"]["psf_source"]) == (str(tmp_path / "psf.tif"), "given")
+
+
 def test_a_run_repeats_another_from_its_metadata(tmp_path, image):
     assert run("run", image, "--output", tmp_path / "out", "--seed", 3, *SMALL).exit_code == 0
     again = ("run", "--from-metadata", tmp_path / "out", "--output", tmp_path / "again", "--device", "cpu")
@@ -131,6 +142,11 @@ REFUSED = [
     (("image.tif", "--format", "jpeg"), "--format"),
     (("image.tif", "--device", "abacus"), "--device"),
     (("image.tif", "--settings", "nothing.yaml"), "--settings"),
+    (("image.tif", "--psf-source", "given"), "for --psf:"),
+    (("image.tif", "--psf", "nothing.tif"), "for --psf:"),
+    (("image.tif", "--psf", "image.tif", "--psf-source", "channel"), "for --psf:"),
+    (("image.tif", "--psf", "image.tif", "--refinements", "0"), "--psf-source"),
+    (("--from-metadata", ".", "--psf", "image.tif"), "--from-metadata"),
     (("image.tif", "--from-metadata", "."), "--from-metadata"),
     (("--from-metadata", "."), "--from-metadata"),
 ]

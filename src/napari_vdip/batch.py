@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from napari_vdip import workspace
-from napari_vdip.images import check_plane
+from napari_vdip.images import as_source
 from napari_vdip.items import RECORD, Item, examine, place, plan, reason
 from napari_vdip.settings import Settings
+from napari_vdip.source import Source
 from napari_vdip.workspace import PlaneTask, Record, compute_plane, plane_steps
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def repeat(runs: str | Path, output: str | Path) -> list[Item]:
         name = file.resolve().parent.relative_to(root.resolve()).as_posix()
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
-            source = record["source"]
+            source, psf = record["source"], record["psf_path"]
             item = Item(
                 name=name,
                 path=Path(record["path"]),
@@ -92,6 +93,8 @@ def repeat(runs: str | Path, output: str | Path) -> list[Item]:
                 settings=Settings(**record["settings"]),
                 folder=place(output, name),
                 sha256=str(source["sha256"]),
+                psf=psf and Path(psf),
+                psf_sha256=record["psf_sha256"] or "",
             )
             items.append(examine(item, record["format"], joint_colours=False))
         except (KeyError, TypeError, ValueError) as error:
@@ -129,12 +132,16 @@ def execute(
 
 
 def _execute(item: Item, device: str | None, overwrite: bool) -> Iterator[Event]:
+    from napari_vdip.deconvolution import in_turn
+
     planes = item.planes
     if item.problem or planes is None:
         raise ValueError(item.problem)
     run = workspace.describe(item)
     if item.sha256 not in ("", run["source"]["sha256"]):
         raise ValueError("expected the file that the results were made from, but its content has changed")
+    if item.psf_sha256 not in ("", run["psf_sha256"]):
+        raise ValueError(f"psf: expected what the results were made with, but {item.psf} has changed")
     made = workspace.results(item)
     if made and made.get("format") == item.format and workspace.same(made, run):
         workspace.remove(item)  # what a kill after the last step left
@@ -144,19 +151,30 @@ def _execute(item: Item, device: str | None, overwrite: bool) -> Iterator[Event]
         raise ValueError(f"expected no other results, but {item.folder} was made otherwise: overwrite it?")
     if not made and item.folder.exists():
         raise ValueError(f"expected no folder {item.folder} that holds something else than results")
-    source = item.open()
+    image = item.open()
+    source = Source(as_source(image.array), planes, item.settings)
     for index in planes.indices:
-        name = planes.name(index)
-        plane = workspace.load(planes, source, index)
-        check_plane(plane, item.settings, f"image, {name}" if name else "image")
+        source.read(index)  # says what is wrong with it
     workspace.prepare(item, planes, run)
     done = workspace.done(item, planes)
     total = len(planes.indices)
     yield Event("started", item, len(done), total)
-    for index in planes.indices:
+    shared = None
+    for index, known in in_turn(source, item.settings):
+        shared = shared if known else index
         if index in done:
             continue
-        task = PlaneTask(item.path, item.scene, item.axes, index, item.settings, item.partial, device)
+        task = PlaneTask(
+            path=item.path,
+            scene=item.scene,
+            axes=item.axes,
+            index=index,
+            settings=item.settings,
+            partial=item.partial,
+            device=device,
+            psf=item.psf,
+            shared=shared if known else None,
+        )
         steps = plane_steps(task)
         while True:
             try:
@@ -171,5 +189,5 @@ def _execute(item: Item, device: str | None, overwrite: bool) -> Iterator[Event]
         "seconds": round(sum(record["seconds"] for record in done.values()), 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    workspace.finish(item, planes, source, run, [done[index] for index in planes.indices])
+    workspace.finish(item, planes, image, run, [done[index] for index in planes.indices])
     yield Event("done", item, total, total, record=run)

@@ -110,6 +110,10 @@ def run(
         Literal["ome-zarr", "ome-tiff"] | None,
         typer.Option(help="Of the results. Default: ome-tiff for single planes, ome-zarr for more."),
     ] = None,
+    psf: Annotated[
+        Path | None,
+        typer.Option(help="File with the known point spread function, or one for each channel or plane."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     from_metadata: Annotated[
         Path | None, typer.Option(help="Repeat what made the results in this folder, in place of INPUT.")
@@ -130,7 +134,7 @@ def run(
 
     try:
         if from_metadata:
-            if inputs or settings or preset != "default" or axes or format or changes:
+            if inputs or settings or preset != "default" or axes or format or psf or changes:
                 raise ValueError("from_metadata: expected no INPUT and no settings beside it")
             items = batch.repeat(from_metadata, output)
         else:
@@ -141,6 +145,7 @@ def run(
                 settings_from(preset, stored, changes),
                 axes=axes,
                 format=format,
+                psf=psf,
                 joint_colours="channels" not in {**stored, **changes},
             )
         if not dry_run:

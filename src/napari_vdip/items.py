@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_vdip import stack
 from napari_vdip.image_file import AXES, read, scenes, suffixes
+from napari_vdip.psf_file import read_psfs
 from napari_vdip.readers import ZARR
+from napari_vdip.source import given_psfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +57,10 @@ class Item:
         Why it cannot be done; empty if it can.
     sha256 : str
         What the content must be; empty if anything will do.
+    psf : Path or None
+        File with the point spread function, if it is known, see `psf_file.read_psfs`.
+    psf_sha256 : str
+        What its content must be.
     """
 
     name: str
@@ -67,6 +73,8 @@ class Item:
     planes: stack.Plan | None = None
     problem: str = ""
     sha256: str = ""
+    psf: Path | None = None
+    psf_sha256: str = ""
 
     @property
     def partial(self) -> Path:
@@ -85,6 +93,7 @@ def plan(
     *,
     axes: str | None = None,
     format: Format | None = None,
+    psf: str | Path | None = None,
     joint_colours: bool = True,
 ) -> list[Item]:
     """Find the images and say what is to be done with each.
@@ -102,6 +111,9 @@ def plan(
         See `image_file.read`.
     format : str, optional
         ``"ome-zarr"`` or ``"ome-tiff"``; if not given, OME-TIFF for single planes and OME-Zarr for more.
+    psf : str or Path, optional
+        File with the point spread function, if it is known: of axes Y and X for all planes, or with
+        further axes of the images. The settings become ``psf_source="given"`` and its own ``psf_shape``.
     joint_colours : bool
         Whether the colours of a photograph share a point spread function, whatever the settings say of
         channels.
@@ -123,6 +135,8 @@ def plan(
     target = Path(output).expanduser()
     if target.exists() and not target.is_dir():
         raise ValueError(f"output: expected a folder, got the file {target}")
+    psf = psf if psf is None else Path(psf).expanduser()
+    settings = _for_psf(settings, psf)
     found = _find(inputs, target)
     items = []
     for (path, _), name in zip(found, _names(found), strict=True):
@@ -131,7 +145,7 @@ def plan(
             several = images is not None and len(images) > 1
             label = _plain(f"{number + 1}-{scene}".strip("-")) if several else ""
             full = f"{name}-{label}" if several else name
-            item = Item(full, path, number, axes, settings, place(target, full), problem=problem)
+            item = Item(full, path, number, axes, settings, place(target, full), problem=problem, psf=psf)
             items.append(item if problem else examine(item, format, joint_colours))
     if clashes := _clashes([item.name for item in items]):
         raise ValueError(f"input: expected images with different names, got several named {min(clashes)!r}")
@@ -157,11 +171,14 @@ def examine(item: Item, format: Format | None, joint_colours: bool) -> Item:
     """Complete an item by what its file says: its planes, and what follows from them."""
 
     def look() -> Item:
-        source = item.open()
+        image = item.open()
         settings = item.settings
-        if joint_colours and source.colour:
+        if joint_colours and image.colour:
             settings = settings.replace(channels="joint")
-        planes = stack.plan(source.array.shape, source.axes, settings.channels)
+        planes = stack.plan(image.array.shape, image.axes, settings.channels)
+        if item.psf is not None:
+            psfs = given_psfs(read_psfs(item.psf, image, planes), planes)
+            settings = settings.replace(psf_shape=planes.take_psf(psfs, planes.indices[0]).shape)
         form = format or ("ome-tiff" if len(planes.indices) == 1 else "ome-zarr")
         return replace(item, settings=settings, planes=planes, format=form)
 
@@ -194,6 +211,20 @@ def _attempt(look: Callable[[], Any]) -> tuple[Any, str]:
         return look(), ""
     except Exception as error:  # one bad file must not end the others
         return None, reason(error)
+
+
+def _for_psf(settings: Settings, psf: Path | None) -> Settings:
+    """Return the settings for a known point spread function, if there is one that can be read."""
+    if psf is None:
+        if settings.psf_source == "given":
+            raise ValueError("psf: expected a file with psf_source = 'given', got None")
+        return settings
+    if settings.psf_source == "channel":
+        raise ValueError("psf: expected none with psf_source = 'channel', got one")
+    _, problem = _attempt(partial(read, psf))
+    if problem:
+        raise ValueError(f"psf: {psf}: {problem}")
+    return settings.replace(psf_source="given")
 
 
 def _find(inputs: Sequence[str | Path], output: Path) -> list[tuple[Path, Path]]:

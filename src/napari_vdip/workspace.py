@@ -3,7 +3,7 @@
 ::
 
     OUT/NAME.partial/run.json         what is being done: settings, versions and hash of the input
-    OUT/NAME.partial/planes.zarr      latent, std and psf, one chunk for each plane
+    OUT/NAME.partial/planes.zarr      latent, std, psf and shared kernels, one chunk for each plane
     OUT/NAME.partial/done/0-1.json    plane (0, 1) is in there
     OUT/NAME.partial/results          the results in their format; renamed to OUT/NAME when whole
 
@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_vdip import io, stack
-from napari_vdip.images import as_array
+from napari_vdip.course import FINISHED
 from napari_vdip.items import RECORD, Item, content_hash
+from napari_vdip.psf_file import read_psfs
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from napari_vdip.deconvolution import Progress
     from napari_vdip.settings import Settings
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 """Plain data as it comes back from JSON."""
 Index = tuple[int, ...]
-DECISIVE = ("source", "settings", "versions")
+DECISIVE = ("source", "psf_sha256", "settings", "versions")
 """Parts of a run's record that decide the planes: if one differs, no plane is taken over."""
 CONTENT = {"run.json", "planes.zarr", "done", "results"}
 
@@ -58,6 +57,10 @@ class PlaneTask:
         The prepared folder of the image.
     device : str or None
         Where to compute, see `deconvolution.run`.
+    psf : Path or None
+        File with the point spread function, if it is known.
+    shared : tuple of int or None
+        Which plane the kernel was estimated on, if on another one: that must be done.
     """
 
     path: Path
@@ -67,12 +70,15 @@ class PlaneTask:
     settings: Settings
     partial: Path
     device: str | None
+    psf: Path | None = None
+    shared: Index | None = None
 
 
 def compute_plane(task: PlaneTask) -> Record:
     """Deconvolve one plane, write it to its image's folder, and say how it went.
 
-    No two tasks write the same file, so that they can be done at the same time.
+    No two tasks write the same file, so that they can be done at the same time, but for those that need
+    the kernel of another.
     """
     steps = plane_steps(task)
     while True:
@@ -87,25 +93,39 @@ def plane_steps(task: PlaneTask) -> Generator[Progress, None, Record]:
     """Do what `compute_plane` does, and yield the progress of every step."""
     import zarr
 
-    from napari_vdip.deconvolution import run
+    from napari_vdip.deconvolution import run, run_shared
 
-    source = io.read(task.path, task.axes, task.scene)
-    planes = stack.plan(source.array.shape, source.axes, task.settings.channels)
-    plane = load(planes, source, task.index)
-    result = yield from run(plane, task.settings, axes="YXC", device=task.device)
-    arrays = {"latent": _turned(result.latent, planes)}
-    arrays["psf"] = result.psf if planes.joint else result.psf[..., 0]
-    if result.std is not None:
-        arrays["std"] = _turned(result.std, planes)
+    image = io.read(task.path, task.axes, task.scene)
+    planes = stack.plan(image.array.shape, image.axes, task.settings.channels)
+    plane = planes.take(image.array, task.index)
     store: Any = zarr.open_group(task.partial / "planes.zarr", mode="r+", zarr_format=3)
-    where = dict(zip(planes.stacked, task.index, strict=True))
-    for name, array in arrays.items():
-        axes = axes_of(name, planes)
-        region = tuple(where.get(planes.axes.index(axis), slice(None)) for axis in axes)
-        store[name][region] = array
+    if task.shared is None:
+        psf = task.psf and planes.take_psf(read_psfs(task.psf, image, planes), task.index)
+        steps = run(plane, task.settings, axes="YXC", psf=psf, device=task.device)
+    else:
+        kernel = planes.take_psf(store["kernel"], task.shared)
+        if not np.isfinite(kernel).all():
+            where = planes.name(task.shared)
+            raise ValueError(f"expected the kernel of {where}, but it is not done or ended early")
+        steps = run_shared(plane, task.settings, kernel, axes="YXC", device=task.device)
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            result = end.value
+            break
+        estimated = progress.estimate.kernel[0, 0]
+        yield progress
+    planes.put(store["latent"], task.index, result.latent)
+    planes.put_psf(store["psf"], task.index, result.psf.reshape(task.settings.psf_shape))
+    if result.std is not None:
+        planes.put(store["std"], task.index, result.std)
+    if "kernel" in store and task.shared is None and result.stopped == FINISHED:
+        planes.put_psf(store["kernel"], task.index, estimated.cpu().numpy())
     record = {
         "index": list(task.index),
         "name": planes.name(task.index),
+        "psf_from": task.shared and planes.name(task.shared),
         "noise": float(result.noise[0]),
         "device": result.device,
         "seconds": round(result.seconds, 3),
@@ -115,17 +135,14 @@ def plane_steps(task: PlaneTask) -> Generator[Progress, None, Record]:
     return record
 
 
-def load(planes: stack.Plan, source: io.ImageFile, index: Index) -> NDArray[Any]:
-    """Load one plane as ``(Y, X, C)``."""
-    return as_array(planes.take(source.array, index))
-
-
 def describe(item: Item) -> Record:
     """Say what is to be done with an item, as plain data that can do it again."""
     assert item.planes is not None
     record = {
         "path": str(item.path.resolve()),
         "source": {"scene": item.scene, "axes": item.axes, "sha256": content_hash(item.path)},
+        "psf_path": item.psf and str(item.psf.resolve()),
+        "psf_sha256": item.psf and content_hash(item.psf),
         "settings": item.settings.asdict(),
         "seed": item.settings.seed,
         "method": item.settings.method,
@@ -167,6 +184,8 @@ def prepare(item: Item, planes: stack.Plan, run: Record) -> None:
     shapes = {"latent": planes.shape, "psf": planes.psf_shape(item.settings.psf_shape)}
     if item.settings.variational:
         shapes["std"] = planes.shape
+    if item.settings.psf_source == "channel":
+        shapes["kernel"] = shapes["psf"]
     for name, shape in shapes.items():
         stacked = [planes.axes.index(axis) in planes.stacked for axis in axes_of(name, planes)]
         chunks = tuple(1 if one else size for one, size in zip(stacked, shape, strict=True))
@@ -175,7 +194,7 @@ def prepare(item: Item, planes: stack.Plan, run: Record) -> None:
 
 
 def finish(
-    item: Item, planes: stack.Plan, source: io.ImageFile, run: Record, done: Sequence[Record]
+    item: Item, planes: stack.Plan, image: io.ImageFile, run: Record, done: Sequence[Record]
 ) -> None:
     """Write the results in their format, and give them their name."""
     import dask.array as da
@@ -186,16 +205,18 @@ def finish(
     made.mkdir()
     store = zarr.open_group(item.partial / "planes.zarr", mode="r", zarr_format=3)
     for name, stored in store.arrays():
+        if name == "kernel":  # the point spread function before it was centred
+            continue
         axes, array = axes_of(name, planes), da.from_zarr(stored)
         about: dict[str, Any] = {
-            "spacing": {axis: step for axis, step in source.spacing.items() if axis in axes},
-            "channels": source.channels if "C" in axes else (),
+            "spacing": {axis: step for axis, step in image.spacing.items() if axis in axes},
+            "channels": image.channels if "C" in axes else (),
             "provenance": run,
         }
         if item.format == "ome-tiff":
             io.write_ome_tiff(made / f"{name}.ome.tif", array, axes, **about)
         else:
-            about |= {"name": f"{item.name.rpartition('/')[2]} {name}", "colour": source.colour}
+            about |= {"name": f"{item.name.rpartition('/')[2]} {name}", "colour": image.colour}
             io.write_ome_zarr(made / f"{name}.ome.zarr", array, axes, **about)
     _write_json(made / RECORD, run | {"planes": list(done)})
     if item.folder.exists():
@@ -218,13 +239,8 @@ def remove(item: Item) -> None:
 
 
 def axes_of(name: str, planes: stack.Plan) -> str:
-    """Axes of one of the arrays; joint channels have one point spread function."""
-    return planes.axes.replace("C", "") if name == "psf" and planes.joint else planes.axes
-
-
-def _turned(plane: NDArray[Any], planes: stack.Plan) -> NDArray[Any]:
-    """Turn ``(Y, X, C)`` into what the store has: ``(C, Y, X)`` or ``(Y, X)``."""
-    return np.moveaxis(plane, -1, 0) if planes.joint else plane[..., 0]
+    """Axes of one of the arrays."""
+    return planes.psf_axes if name in ("psf", "kernel") else planes.axes
 
 
 def _marker(partial: Path, index: Index) -> Path:
