@@ -40,3 +40,7 @@ def test_the_widget_imports_no_torch():
 
 def test_the_sample_data_imports_no_torch():
     assert "torch" not in imported_by("napari_vdip._sample_data")
+
+
+def test_the_command_line_imports_no_torch_before_it_computes():
+    assert not {"torch", "zarr", "dask"} & imported_by("napari_vdip.cli", "napari_vdip.batch")

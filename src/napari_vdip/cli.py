@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import json as json_format
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from napari_vdip.options import bad_option, read_settings, settings_from, with_settings
+from napari_vdip.settings import PRESETS, Settings
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.progress import Progress as Bar
+
+    from napari_vdip.batch import Event, Item
     from napari_vdip.deconvolution import Deconvolution, Progress
-    from napari_vdip.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
 
 PIXEL_SIZE = 0.1
 """Pixel size of the demo's scene in micrometres."""
+SOME_FAILED = 1
+"""Exit code if an image could not be done."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of the signal."""
+LOOK_EVERY = 5
+"""Steps between looks at the terms of the objective."""
 
 
 @app.callback()
@@ -32,7 +47,6 @@ def demo(
     """Blur a generated microscopy scene, deconvolve it blind and compare with the truth."""
     import numpy as np
 
-    from napari_vdip import Settings
     from napari_vdip.figures import side_by_side
     from napari_vdip.io import write_ome_tiff
     from napari_vdip.metrics import aligned_quality, kernel_error
@@ -45,10 +59,11 @@ def demo(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     output.mkdir(parents=True, exist_ok=True)
+    spacing = dict.fromkeys("YX", (PIXEL_SIZE, "micrometer"))
     arrays = {"blurred": scene.blurred, "latent": result.latent, "psf": result.psf, "std": result.std}
     for name, array in arrays.items():
         if array is not None:
-            write_ome_tiff(output / f"{name}.ome.tif", array, "YX", PIXEL_SIZE)
+            write_ome_tiff(output / f"{name}.ome.tif", array, "YX", spacing=spacing)
     side_by_side(scene, result, PIXEL_SIZE).savefig(output / "overview.png", dpi=110)
     data_range = float(np.ptp(scene.latent))
     before = aligned_quality(scene.blurred, scene.latent, data_range=data_range)
@@ -63,30 +78,171 @@ def demo(
 
 def with_progress_bar(image: object, settings: Settings, device: str) -> Deconvolution:
     """Deconvolve with a live bar for a person, which a log gets without its motion."""
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
     from napari_vdip import deconvolve
 
-    columns = (
+    with progress_bar() as bar:
+        task = bar.add_task("", total=1.0, stage="starting", step="", terms="")
+
+        def show(progress: Progress) -> None:
+            bar.update(task, completed=progress.fraction, **_bar_fields(progress))
+
+        return deconvolve(image, settings, device=device, progress=show)
+
+
+@app.command()
+@with_settings
+def run(
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="[INPUT]...", help="Files, folders and patterns.")
+    ] = None,
+    *,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the results, one folder for each image.")
+    ],
+    settings: Annotated[
+        Path | None, typer.Option(help="YAML or TOML file with the settings below, such as `steps: 800`.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(PRESETS)}.")] = "default",
+    axes: Annotated[
+        str | None, typer.Option(help="Axes in place of those of the files, such as TCYX or ZYX.")
+    ] = None,
+    format: Annotated[
+        Literal["ome-zarr", "ome-tiff"] | None,
+        typer.Option(help="Of the results. Default: ome-tiff for single planes, ome-zarr for more."),
+    ] = None,
+    psf: Annotated[
+        Path | None,
+        typer.Option(help="File with the known point spread function, or one for each channel or plane."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    from_metadata: Annotated[
+        Path | None, typer.Option(help="Repeat what made the results in this folder, in place of INPUT.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace earlier results that were made otherwise.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    changes: dict[str, Any],
+) -> None:
+    """Deconvolve images blind: latent image, std map and point spread function of each.
+
+    The same command goes on where it was interrupted. Exit codes: 0 all done, 1 some images failed,
+    2 something is wrong with the command, 130 interrupted.
+    """
+    from napari_vdip import batch
+
+    try:
+        if from_metadata:
+            if inputs or settings or preset != "default" or axes or format or psf or changes:
+                raise ValueError("from_metadata: expected no INPUT and no settings beside it")
+            items = batch.repeat(from_metadata, output)
+        else:
+            stored = read_settings(settings) if settings else {}
+            items = batch.plan(
+                inputs or (),
+                output,
+                settings_from(preset, stored, changes),
+                axes=axes,
+                format=format,
+                psf=psf,
+                joint_colours="channels" not in {**stored, **changes},
+            )
+        if not dry_run:
+            from napari_vdip.devices import choose_device
+
+            choose_device(device)
+    except ValueError as error:
+        raise bad_option(error) from None
+    if dry_run:
+        print_plan(items, json)
+        raise typer.Exit(SOME_FAILED if any(item.problem for item in items) else 0)
+    ends: list[Event] = []
+    events = noting_ends(batch.execute(items, device=device, overwrite=overwrite), ends)
+    try:
+        print_events(events, items, json)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on where it stopped", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    print_summary(ends, json)
+    raise typer.Exit(SOME_FAILED if any(end.kind == "failed" for end in ends) else 0)
+
+
+def print_plan(items: Sequence[Item], json: bool) -> None:
+    """Print what a dry run finds."""
+    from napari_vdip.report import planned
+
+    for data in map(planned, items):
+        if json:
+            typer.echo(json_format.dumps(data))
+        elif "problem" in data:
+            typer.echo(f"{data['input']}\n  cannot be done: {data['problem']}")
+        else:
+            shape, planes = " x ".join(map(str, data["shape"])), data["planes"]
+            typer.echo(f"{data['input']}\n  {data['axes']} {shape}, {planes} plane{'s' * (planes > 1)}")
+            typer.echo("\n".join(f"  -> {path}" for path in data["output"]))
+
+
+def noting_ends(events: Iterable[Event], ends: list[Event]) -> Iterator[Event]:
+    """Pass events on, and note those that end an image."""
+    for event in events:
+        if event.kind in ("done", "skipped", "failed"):
+            ends.append(event)
+        yield event
+
+
+def print_events(events: Iterable[Event], items: Sequence[Item], json: bool) -> None:
+    """Print what happens, for a program, a person at a terminal or a log."""
+    from napari_vdip import report
+
+    if json or not sys.stdout.isatty():
+        for text in report.json_lines(events) if json else report.log_lines(events, items):
+            typer.echo(text)
+        return
+    with progress_bar() as bar:
+        task = bar.add_task("", total=1.0, stage="", step="", terms="")
+        for event in events:
+            if event.kind != "step":
+                bar.console.print(report.line(event, items), markup=False, highlight=False)
+            if event.kind == "started":
+                bar.reset(task)
+            # A look at the terms makes a GPU wait.
+            seldom = event.progress and event.progress.estimate.step % LOOK_EVERY == 1
+            fields = _bar_fields(event.progress) if event.progress and seldom else {}
+            bar.update(task, completed=event.fraction, **fields)
+
+
+def print_summary(ends: Sequence[Event], json: bool) -> None:
+    """Print how many images were done, and which failed and why."""
+    from napari_vdip.report import summary
+
+    counts = summary(ends)
+    if json:
+        typer.echo(json_format.dumps({"event": "summary", **counts}))
+        return
+    typer.echo(f"{counts['done']} done, {counts['skipped']} done before, {counts['failed']} failed")
+    for end in ends:
+        if end.kind == "failed":
+            typer.echo(f"failed: {end.item.path}: {end.reason}", err=True)
+
+
+def progress_bar() -> Bar:
+    """Return a bar that shows stage, step, time to go and the terms of the objective."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
         TextColumn("{task.fields[stage]:<10}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}% step {task.fields[step]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[terms]}"),
     )
-    with Bar(*columns) as bar:
-        task = bar.add_task("", total=1.0, stage="starting", step="", terms="")
 
-        def show(progress: Progress) -> None:
-            estimate = progress.estimate
-            terms = "  ".join(f"{name} {float(value):.4f}" for name, value in estimate.terms.items())
-            bar.update(
-                task,
-                completed=progress.fraction,
-                stage=estimate.stage,
-                step=f"{estimate.step}/{estimate.steps}",
-                terms=terms,
-            )
 
-        return deconvolve(image, settings, device=device, progress=show)
+def _bar_fields(progress: Progress) -> dict[str, Any]:
+    estimate = progress.estimate
+    return {
+        "stage": estimate.stage,
+        "step": f"{estimate.step}/{estimate.steps}",
+        "terms": "  ".join(f"{name} {float(value):.4f}" for name, value in estimate.terms.items()),
+    }

@@ -269,23 +269,51 @@ def run(
     return _run(source, Sink(source.planes, settings, out), settings, psf, target)
 
 
+def run_shared(
+    image: Any,
+    settings: Settings,
+    kernel: Array,
+    *,
+    axes: str | None = None,
+    device: str | None = None,
+) -> Generator[Progress, bool | None, Deconvolution]:
+    """Deconvolve with a kernel that `run` has estimated on another plane of the channel.
+
+    It gives what ``psf_source="channel"`` does in one run. Unlike a point spread function that is given,
+    the kernel is centred in the result, and the latent image with it.
+
+    Parameters
+    ----------
+    image, settings, axes, device
+        See `deconvolve`.
+    kernel : array
+        ``(kh, kw)`` correlation kernel of the last `Estimate`, before it was centred.
+    """
+    array = as_source(image)
+    planes = plan(array.shape, axes, settings.channels)
+    target = choose_device(device)
+    source, shared = Source(array, planes, settings), torch.from_numpy(kernel)[None, None].to(target)
+    return _run(source, Sink(planes, settings), settings, None, target, shared)
+
+
 def _run(
     source: Source,
     sink: Sink,
     settings: Settings,
     psfs: NDArray[np.float64] | None,
     device: torch.device,
+    shared: Tensor | None = None,
 ) -> Generator[Progress, bool | None, Deconvolution]:
     """Loop over planes and their steps."""
     started = time.perf_counter()
     planes = source.planes
     noise, history = {}, {}
-    stopped, kernel = FINISHED, None
+    stopped, kernel = FINISHED, shared
     for number, (index, known) in enumerate(in_turn(source, settings), start=1):
         if psfs is not None:
             kernel = kernel_of(planes.take_psf(psfs, index), device)
         elif not known:
-            kernel = None
+            kernel = shared
         large = is_large(source.size, settings, kernel is not None)
         plane = (Mosaic if large else Plane)(source.read(index), settings, device, kernel)
         course = Course(last_of_search=settings.prefit_steps + settings.steps)

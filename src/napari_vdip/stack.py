@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from napari_vdip.settings import Channels
     from napari_vdip.tiling import Region
 
-AXES = "TZCYX"
-"""Time, depth, channel, height and width. A letter outside these is one more stack axis."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -1,0 +1,105 @@
+"""An image in a file and what its numbers mean: lazy array, axes, spacing, names of channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_vdip.readers import Found, Spacing, found, scenes, suffixes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["AXES", "ImageFile", "arranged", "read", "scenes", "suffixes"]
+
+AXES = "TCZYX"
+"""Axes of an image in their order, which is that of OME-Zarr."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image and what its numbers mean.
+
+    Attributes
+    ----------
+    array : dask array
+        The intensities, not loaded.
+    axes : str
+        One letter for each axis: Y, X and those of `AXES` that have more than one index, in its order.
+    spacing : mapping
+        For an axis the distance from one pixel to the next, and its unit or ``None``; axes that the file
+        says nothing of are missing.
+    channels : tuple of str
+        Names of the channels; empty where there are none.
+    colour : bool
+        Whether the channels are the colours of a photograph.
+    """
+
+    array: Any
+    axes: str
+    spacing: Spacing
+    channels: tuple[str, ...]
+    colour: bool
+
+
+def read(path: Path, axes: str | None = None, scene: int = 0) -> ImageFile:
+    """Open an image without loading it.
+
+    Parameters
+    ----------
+    path : Path
+        TIFF, OME-TIFF, OME-Zarr, PNG or JPEG, or what an installed reader of bioio reads.
+    axes : str, optional
+        One letter of ``TCZYX`` for each axis, in place of what the file says; axes of one index may be
+        left out.
+    scene : int
+        Which image of a file that holds several, see `scenes`.
+
+    Raises
+    ------
+    ValueError
+        If the axes do not fit, or the file is not what its name says.
+    """
+    return arranged(found(path, scene), axes)
+
+
+def arranged(image: Found, axes: str | None = None) -> ImageFile:
+    """Bring an image with the axes of its file, or with those given, into the form of an `ImageFile`."""
+    array, letters, spacing, channels = image
+    if axes is not None:
+        given, wide = axes.upper(), [i for i, size in enumerate(array.shape) if size > 1]
+        if len(given) == len(wide) != array.ndim:
+            array = array[tuple(slice(None) if i in wide else 0 for i in range(array.ndim))]
+        if len(given) != array.ndim or len(set(given)) != len(given) or set(given) - set(AXES):
+            raise ValueError(
+                f"axes: expected {len(wide)} different letters of {AXES}, one for each axis of shape "
+                f"{array.shape}, got {axes!r}"
+            )
+        letters = given
+    free = iter(axis for axis in "ZTC" if axis not in letters)
+    sizes = dict(zip(letters, array.shape, strict=True))
+    for letter in [letter for letter in letters if letter not in AXES + "S"]:
+        # What the file leaves open, such as the pages of a plain TIFF, is most often a stack in depth.
+        letters = letters.replace(letter, next(free, "?") if sizes[letter] > 1 else letter)
+    colour = sizes.get("S", 1) > 1 and sizes.get("C", 1) == 1
+    if colour:
+        alpha = array.shape[letters.index("S")] in (2, 4)  # comes last, and is no intensity
+        array = array[tuple(slice(0, -1 if alpha and axis == "S" else None) for axis in letters)]
+        letters = letters.replace("C", "?").replace("S", "C")
+        channels = ["red", "green", "blue"] if array.shape[letters.index("C")] == 3 else []
+    kept = [axis for i, axis in enumerate(letters) if array.shape[i] > 1 or axis in "YX"]
+    if not {"Y", "X"} <= set(kept) <= set(AXES) or len(set(kept)) < len(kept):
+        raise ValueError(
+            f"axes: expected Y and X and at most one each of T, C and Z; the file has {letters} of shape "
+            f"{array.shape}: say what they are, such as axes='TCYX'"
+        )
+    array = array[tuple(slice(None) if axis in kept else 0 for axis in letters)]
+    order = sorted(kept, key=AXES.index)
+    array = array.transpose([kept.index(axis) for axis in order])
+    if "C" not in order:
+        names = channels if len(channels) == 1 else []
+    else:
+        count = array.shape[order.index("C")]
+        names = channels if len(channels) == count else [f"channel {i + 1}" for i in range(count)]
+    spacing = {axis: spacing[axis] for axis in order if axis in spacing and axis != "C"}
+    return ImageFile(array, "".join(order), spacing, tuple(names), colour and "C" in order)

@@ -1,0 +1,300 @@
+"""Which images there are to do, what each holds, and where its results go. Computes nothing."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from napari_vdip import stack
+from napari_vdip.image_file import AXES, read, scenes, suffixes
+from napari_vdip.psf_file import read_psfs
+from napari_vdip.readers import ZARR
+from napari_vdip.source import given_psfs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from napari_vdip.image_file import ImageFile
+    from napari_vdip.settings import Settings
+
+Format = Literal["ome-zarr", "ome-tiff"]
+RECORD = "napari-vdip.json"
+"""File in a folder of results that says how they were made."""
+PARTIAL = ".partial"
+"""Ending of the folder beside it in which they are being made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image and what is to be done with it; plain data.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the output, with ``/`` where the output has folders.
+    path : Path
+        File, or folder of a Zarr store.
+    scene : int
+        Which image of the file.
+    axes : str or None
+        Axes in place of those of the file, see `image_file.read`.
+    settings : Settings
+        How to deconvolve it.
+    folder : Path
+        Where the results go.
+    format : str
+        ``"ome-zarr"`` or ``"ome-tiff"``.
+    planes : Plan or None
+        Its planes; ``None`` if the file could not be read.
+    problem : str
+        Why it cannot be done; empty if it can.
+    sha256 : str
+        What the content must be; empty if anything will do.
+    psf : Path or None
+        File with the point spread function, if it is known, see `psf_file.read_psfs`.
+    psf_sha256 : str
+        What its content must be.
+    """
+
+    name: str
+    path: Path
+    scene: int
+    axes: str | None
+    settings: Settings
+    folder: Path
+    format: Format = "ome-zarr"
+    planes: stack.Plan | None = None
+    problem: str = ""
+    sha256: str = ""
+    psf: Path | None = None
+    psf_sha256: str = ""
+
+    @property
+    def partial(self) -> Path:
+        """Folder in which the results are being made."""
+        return self.folder.with_name(self.folder.name + PARTIAL)
+
+    def open(self) -> ImageFile:
+        """Open the image without loading it."""
+        return read(self.path, self.axes, self.scene)
+
+
+def plan(
+    inputs: Sequence[str | Path],
+    output: str | Path,
+    settings: Settings,
+    *,
+    axes: str | None = None,
+    format: Format | None = None,
+    psf: str | Path | None = None,
+    joint_colours: bool = True,
+) -> list[Item]:
+    """Find the images and say what is to be done with each.
+
+    Parameters
+    ----------
+    inputs : sequence of str or Path
+        Files, folders and patterns such as ``"day?/*.tif"``. Folders are searched to the bottom, except
+        hidden ones, the output and earlier results.
+    output : str or Path
+        Folder for the results: one folder for each image, which need not exist.
+    settings : Settings
+        For all of them.
+    axes : str, optional
+        See `image_file.read`.
+    format : str, optional
+        ``"ome-zarr"`` or ``"ome-tiff"``; if not given, OME-TIFF for single planes and OME-Zarr for more.
+    psf : str or Path, optional
+        File with the point spread function, if it is known: of axes Y and X for all planes, or with
+        further axes of the images. The settings become ``psf_source="given"`` and its own ``psf_shape``.
+    joint_colours : bool
+        Whether the colours of a photograph share a point spread function, whatever the settings say of
+        channels.
+
+    Returns
+    -------
+    list of Item
+        In the order of the inputs. A file that cannot be read is an item with a problem.
+
+    Raises
+    ------
+    ValueError
+        If an input is not there, nothing was found, or an argument is not what it can be.
+    """
+    if format is not None and format not in get_args(Format):
+        raise ValueError(f"format: expected one of {get_args(Format)}, got {format!r}")
+    if axes is not None and (set(axes.upper()) - set(AXES) or not {"Y", "X"} <= set(axes.upper())):
+        raise ValueError(f"axes: expected letters of {AXES} with Y and X, got {axes!r}")
+    target = Path(output).expanduser()
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"output: expected a folder, got the file {target}")
+    psf = psf if psf is None else Path(psf).expanduser()
+    settings = _for_psf(settings, psf)
+    found = _find(inputs, target)
+    items = []
+    for (path, _), name in zip(found, _names(found), strict=True):
+        images, problem = _attempt(partial(scenes, path))
+        for number, scene in enumerate(images or ("",)):
+            several = images is not None and len(images) > 1
+            label = _plain(f"{number + 1}-{scene}".strip("-")) if several else ""
+            full = f"{name}-{label}" if several else name
+            item = Item(full, path, number, axes, settings, place(target, full), problem=problem, psf=psf)
+            items.append(item if problem else examine(item, format, joint_colours))
+    if clashes := _clashes([item.name for item in items]):
+        raise ValueError(f"input: expected images with different names, got several named {min(clashes)!r}")
+    return items
+
+
+def place(output: str | Path, name: str) -> Path:
+    """Return the folder of an item's results, which is inside the output.
+
+    Raises
+    ------
+    ValueError
+        If it is not, by way of a link in the output.
+    """
+    target = Path(output).expanduser()
+    folder = target / name
+    if not folder.resolve().is_relative_to(target.resolve()) or folder.resolve() == target.resolve():
+        raise ValueError(f"output: expected a folder inside {target} for {name!r}, got {folder.resolve()}")
+    return folder
+
+
+def examine(item: Item, format: Format | None, joint_colours: bool) -> Item:
+    """Complete an item by what its file says: its planes, and what follows from them."""
+
+    def look() -> Item:
+        image = item.open()
+        settings = item.settings
+        if joint_colours and image.colour:
+            settings = settings.replace(channels="joint")
+        planes = stack.plan(image.array.shape, image.axes, settings.channels)
+        if item.psf is not None:
+            psfs = given_psfs(read_psfs(item.psf, image, planes), planes)
+            settings = settings.replace(psf_shape=planes.take_psf(psfs, planes.indices[0]).shape)
+        form = format or ("ome-tiff" if len(planes.indices) == 1 else "ome-zarr")
+        return replace(item, settings=settings, planes=planes, format=form)
+
+    done, problem = _attempt(look)
+    return done or replace(item, problem=problem)
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes; of a folder, of the names and bytes of all files in it."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    parts = hashlib.sha256()
+    for part in sorted(part for part in path.rglob("*") if part.is_file()):
+        parts.update(f"{part.relative_to(path).as_posix()}\n{content_hash(part)}\n".encode())
+    return parts.hexdigest()
+
+
+def reason(error: BaseException) -> str:
+    """Say in one line what went wrong."""
+    text = " ".join(str(error).split())[:500]
+    if isinstance(error, ValueError) and text:  # ours, or says enough
+        return text
+    return f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def _attempt(look: Callable[[], Any]) -> tuple[Any, str]:
+    """Return what a look at a file gives, or why it gives nothing: libraries raise what they like."""
+    try:
+        return look(), ""
+    except Exception as error:  # one bad file must not end the others
+        return None, reason(error)
+
+
+def _for_psf(settings: Settings, psf: Path | None) -> Settings:
+    """Return the settings for a known point spread function, if there is one that can be read."""
+    if psf is None:
+        if settings.psf_source == "given":
+            raise ValueError("psf: expected a file with psf_source = 'given', got None")
+        return settings
+    if settings.psf_source == "channel":
+        raise ValueError("psf: expected none with psf_source = 'channel', got one")
+    _, problem = _attempt(partial(read, psf))
+    if problem:
+        raise ValueError(f"psf: {psf}: {problem}")
+    return settings.replace(psf_source="given")
+
+
+def _find(inputs: Sequence[str | Path], output: Path) -> list[tuple[Path, Path]]:
+    """Return every image once, with the folder that its name counts from."""
+    found: dict[Path, tuple[Path, Path]] = {}
+    for given in inputs:
+        path = Path(given).expanduser()
+        if path.is_file() or _is_store(path):
+            images = [(path, path.parent)]
+        elif path.is_dir():
+            images = [(image, path) for image in _walk(path, suffixes(), output.resolve())]
+        else:
+            matches = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207, also absolute
+            images = [(image, image.parent) for image in matches if _is_image(image, suffixes())]
+        if not images:
+            raise ValueError(f"input: expected images, found none in or named {str(given)!r}")
+        for image, root in images:
+            found.setdefault(image.resolve(), (image, root))
+    if not found:
+        raise ValueError("input: expected at least one file, folder or pattern")
+    return list(found.values())
+
+
+def _walk(folder: Path, endings: tuple[str, ...], output: Path) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if _is_image(entry, endings):
+            yield entry
+        elif entry.is_dir() and not entry.is_symlink():
+            ours = entry.resolve() == output or (entry / RECORD).exists() or entry.name.endswith(PARTIAL)
+            yield from () if ours else _walk(entry, endings, output)
+
+
+def _is_image(path: Path, endings: tuple[str, ...]) -> bool:
+    return _is_store(path) or (path.is_file() and path.name.lower().endswith(endings))
+
+
+def _is_store(path: Path) -> bool:
+    return path.is_dir() and path.suffix.lower() in ZARR
+
+
+def _names(found: Sequence[tuple[Path, Path]]) -> list[str]:
+    """Name each image by its file's stem, and where that is not enough by more of its path."""
+
+    def stem(path: Path) -> str:
+        return path.name.removesuffix(path.suffix).removesuffix(".ome").removesuffix(PARTIAL)
+
+    def joined(parent: Path, name: str) -> str:
+        return "/".join([*map(_plain, parent.parts), _plain(name)])
+
+    names = [joined(path.parent.relative_to(root), stem(path)) for path, root in found]
+    common = os.path.commonpath([path.absolute().parent for path, _ in found])
+    parents = [path.absolute().parent.relative_to(common) for path, _ in found]
+    for ending in (stem, lambda path: path.name.replace(".", "-")):
+        clashes = _clashes(names)
+        names = [
+            joined(parent, ending(path)) if name in clashes else name
+            for name, parent, (path, _) in zip(names, parents, found, strict=True)
+        ]
+    return names
+
+
+def _clashes(names: Sequence[str]) -> set[str]:
+    """Return the names that cannot all be folders of results: the same one twice, or one in another."""
+    counts = Counter(name.casefold() for name in names)
+    above = {str(parent) for name in counts for parent in PurePosixPath(name).parents}
+    return {name for name in names if counts[name.casefold()] > 1 or name.casefold() in above}
+
+
+def _plain(name: str) -> str:
+    """Make a name that is one part of a path on every system, and no special one such as ``..``."""
+    return re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", name).strip(". ") or "_"

@@ -1,0 +1,95 @@
+"""A batch as text: for a person at a terminal, for a log, and for a program."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from napari_vdip.batch import Event
+    from napari_vdip.items import Item
+
+LOGGED = 0.1
+"""Part of an image after which a log gets another line, and a hundredth for a program."""
+
+
+def json_lines(events: Iterable[Event]) -> Iterator[str]:
+    """Yield an object for each event; of the steps one for each hundredth of an image."""
+    for event in _thinned(events, LOGGED / 10):
+        data: dict[str, Any] = {"event": event.kind, "item": event.item.name, "input": str(event.item.path)}
+        if event.planes:
+            data |= {"done": event.number, "planes": event.planes, "fraction": round(event.fraction, 4)}
+        if event.progress:
+            estimate = event.progress.estimate
+            data |= {"stage": estimate.stage, "step": estimate.step, "steps": estimate.steps}
+            data |= {"terms": {name: float(term) for name, term in estimate.terms.items()}}
+        if event.kind == "plane":
+            data["plane"] = event.record
+        if event.kind in ("done", "skipped"):
+            data["output"] = str(event.item.folder)
+        if event.kind == "failed":
+            data["reason"] = event.reason
+        yield json.dumps(data)
+
+
+def log_lines(events: Iterable[Event], items: Sequence[Item]) -> Iterator[str]:
+    """Yield a line for each event; of the steps one for each tenth of an image."""
+    for event in _thinned(events, LOGGED):
+        yield line(event, items)
+
+
+def line(event: Event, items: Sequence[Item]) -> str:
+    """Say in a line what happened."""
+    number = next(i for i, item in enumerate(items, start=1) if item.name == event.item.name)
+    head = f"[{number}/{len(items)}] {event.item.name}:"
+    record = event.record or {}
+    if event.kind == "started":
+        before = f", {event.number} of them done before" if event.number else ""
+        return f"{head} {event.planes} plane{'s' * (event.planes > 1)}{before}"
+    if event.kind == "step" and event.progress:
+        estimate = event.progress.estimate
+        return f"{head} {event.fraction:.0%} ({estimate.stage}, step {estimate.step} of {estimate.steps})"
+    if event.kind == "plane":
+        name, stopped = record["name"], record["stopped"]
+        which = f"plane {event.number} of {event.planes}" + (f" ({name})" if name else "")
+        return f"{head} {which}: {stopped} in {record['seconds']:.1f} s on {record['device']}"
+    if event.kind == "failed":
+        return f"{head} failed: {event.reason}"
+    before = " done before," if event.kind == "skipped" else ""
+    return f"{head}{before} written to {event.item.folder}"
+
+
+def summary(ends: Sequence[Event]) -> dict[str, int]:
+    """Count the ends of each kind."""
+    return {kind: sum(end.kind == kind for end in ends) for kind in ("done", "skipped", "failed")}
+
+
+def planned(item: Item) -> dict[str, Any]:
+    """Say what a dry run says of an item."""
+    data: dict[str, Any] = {"event": "planned", "item": item.name, "input": str(item.path)}
+    if item.planes is None:
+        return data | {"problem": item.problem}
+    endings = {"ome-zarr": ".ome.zarr", "ome-tiff": ".ome.tif"}
+    names = ("latent", "std", "psf") if item.settings.variational else ("latent", "psf")
+    return data | {
+        "scene": item.scene,
+        "axes": item.planes.axes,
+        "shape": list(item.planes.shape),
+        "planes": len(item.planes.indices),
+        "channels": item.settings.channels,
+        "output": [str(item.folder / f"{name}{endings[item.format]}") for name in names],
+    }
+
+
+def _thinned(events: Iterable[Event], part: float) -> Iterator[Event]:
+    """Leave out the steps between which less than a part of an image was done."""
+    last, done = "", 0
+    for event in events:
+        if event.kind == "step":
+            reached = int(event.fraction / part)
+            if event.item.name == last and reached == done:
+                continue
+            last, done = event.item.name, reached
+        yield event
