@@ -125,7 +125,7 @@ def prediction(*densities):
 
 
 def test_the_advantage_is_the_mean_difference_of_blocks_and_its_standard_error():
-    one, other = prediction(1.0, 2.0, 4.0, 8.0) , prediction(1.0, 1.0, 1.0, 1.0)
+    one, other = prediction(1.0, 2.0, 4.0, 8.0), prediction(1.0, 1.0, 1.0, 1.0)
     assert one.advantage(one) == (0, 0)
     gain, error = one.advantage(other)
     assert gain == pytest.approx(2.75)
