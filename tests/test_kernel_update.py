@@ -11,7 +11,7 @@ from scipy.linalg import hadamard
 from scipy.ndimage import gaussian_filter
 
 from napari_vdip.candidate import gradients
-from napari_vdip.kernel_update import largest_eigenvalue, onto_simplex, radial_mean, ring_of, update_kernel
+from napari_vdip.kernel_update import largest_eigenvalue, onto_simplex, update_kernel
 from napari_vdip.operators import blur, kernel_adjoint
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -23,12 +23,6 @@ def bent_kernel():
     track[..., 3, 1:5] = torch.tensor([1.0, 2.0, 3.0, 2.0])
     track[..., 1:3, 4] = torch.tensor([1.0, 2.0])
     return track / track.sum()
-
-
-def round_kernel():
-    """Gaussian kernel, ``(1, 1, 7, 7)``."""
-    kernel = torch.exp(-ring_of(torch.zeros(7, 7)) / 3)[None, None]
-    return kernel / kernel.sum()
 
 
 def flat_kernel():
@@ -82,25 +76,6 @@ def test_the_largest_eigenvalue_of_the_kernels_problem_is_bounded_closely_from_a
     assert exact <= float(largest_eigenvalue(product, torch.zeros(1, 1, 7, 7))) <= 1.1001 * exact
 
 
-# --- radial kernels ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(7, 7), (5, 9)])
-def test_the_radial_mean_is_an_orthogonal_projection_that_keeps_sums(shape, rng):
-    a, b = torch.randn(2, 1, 1, *shape, generator=rng)
-    once = radial_mean(a[None])
-    torch.testing.assert_close(radial_mean(once), once)
-    torch.testing.assert_close((once * b).sum(), (a * radial_mean(b[None])).sum())
-    torch.testing.assert_close(once.sum(), a.sum())
-
-
-def test_a_radial_mean_has_one_value_at_each_distance(rng):
-    mean = radial_mean(torch.randn(1, 1, 7, 7, generator=rng))[0, 0]
-    assert mean.unique().numel() == ring_of(mean).unique().numel()
-    assert mean[3, 0] == mean[3, 6] == mean[0, 3] == mean[6, 3]
-    torch.testing.assert_close(radial_mean(round_kernel()), round_kernel())
-
-
 # --- kernel ------------------------------------------------------------------------------------------
 
 
@@ -129,8 +104,7 @@ def test_data_without_confidence_do_not_count(rng):
     assert float((misled - bent_kernel()).abs().sum()) > 0.1
 
 
-@pytest.mark.parametrize("radial", [False, True])
-def test_the_variance_counts_as_an_ensemble_of_gradients_with_it(radial, rng):
+def test_the_variance_counts_as_an_ensemble_of_gradients_with_it(rng):
     """Rows of a Hadamard matrix and their negatives have zero mean and the covariance one, exactly."""
     rows = torch.from_numpy(hadamard(256)).double().view(256, 1, 16, 16)
     signs = torch.cat([rows, -rows])
@@ -139,29 +113,21 @@ def test_the_variance_counts_as_an_ensemble_of_gradients_with_it(radial, rng):
     target = blur(mean, bent_kernel())
     confidence = 0.1 + torch.rand(target.shape, generator=rng)
     ensemble = mean + variance.sqrt() * signs
-    expected = update_kernel(flat_kernel(), ensemble, 0 * ensemble, target, confidence / len(signs), radial)
-    updated = update_kernel(flat_kernel(), mean, variance, target, confidence, radial)
+    expected = update_kernel(flat_kernel(), ensemble, 0 * ensemble, target, confidence / len(signs))
+    updated = update_kernel(flat_kernel(), mean, variance, target, confidence)
     torch.testing.assert_close(updated, expected, atol=1e-8, rtol=0)
-    without = update_kernel(flat_kernel(), mean, 0 * variance, target, confidence, radial)
+    without = update_kernel(flat_kernel(), mean, 0 * variance, target, confidence)
     assert float((updated - without).abs().sum()) > 0.1  # it makes a difference
 
 
-def test_a_radial_update_stays_radial_and_recovers_a_round_kernel(rng):
-    recovered = update_kernel(flat_kernel(), *problem(round_kernel(), rng), radial=True)
-    torch.testing.assert_close(recovered, round_kernel(), atol=1e-5, rtol=0)
-    nearest = update_kernel(flat_kernel(), *problem(bent_kernel(), rng), radial=True)
-    torch.testing.assert_close(radial_mean(nearest), nearest)
-
-
-@pytest.mark.parametrize("radial", [False, True])
-def test_an_update_lowers_the_residual_of_noisy_data_and_stays_on_the_simplex(radial, rng):
+def test_an_update_lowers_the_residual_of_noisy_data_and_stays_on_the_simplex(rng):
     mean, variance, target, confidence = problem(bent_kernel(), rng)
     target = target + 0.3 * torch.randn(target.shape, generator=rng)
 
     def residual(k):
         return float((confidence * (blur(mean, k) - target).square()).sum())
 
-    updated = update_kernel(flat_kernel(), mean, variance, target, confidence, radial)
+    updated = update_kernel(flat_kernel(), mean, variance, target, confidence)
     assert residual(updated) < 0.99 * residual(flat_kernel())
     assert updated.min() >= 0
     assert float(updated.sum()) == pytest.approx(1)

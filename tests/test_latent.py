@@ -17,7 +17,7 @@ from napari_vdip.metrics import aligned_quality
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend
 from napari_vdip.posterior import sparse_precision
-from napari_vdip.refinement import plain_start, refine
+from napari_vdip.refinement import refine
 from napari_vdip.scenes import cells
 
 KNOWN = plane.Plane.KNOWN_STEPS
@@ -60,7 +60,7 @@ def test_every_round_counts_on_and_keeps_the_kernel(blurred, rng):
     image, kernel = blurred
     variance = noise_variance(image)
     made = []
-    for estimate in restore(image, kernel, None, 3, rng, variance, step=4, steps=9):
+    for estimate in restore(image, kernel, None, 3, rng, variance, 1.0, step=4, steps=9):
         assert torch.is_grad_enabled()
         assert torch.equal(estimate.kernel, kernel)
         assert estimate.posterior.mean.shape == (1, 2, 44, 50)
@@ -70,20 +70,21 @@ def test_every_round_counts_on_and_keeps_the_kernel(blurred, rng):
     assert made == [(5, 9), (6, 9), (7, 9)]
 
 
-def test_without_a_start_the_first_round_has_the_weights_of_the_blurred_image(blurred, rng):
+@pytest.mark.parametrize("pooling", [0.0, 1.0])
+def test_without_a_start_the_first_round_has_the_weights_of_the_blurred_image(pooling, blurred, rng):
     image, kernel = blurred
     variance = noise_variance(image)
-    first = next(restore(image, kernel, None, 1, rng, variance))
+    first = next(restore(image, kernel, None, 1, rng, variance, pooling))
     canvas = extend(image, (5, 7))
-    expected = sparse_precision(canvas, kernel, variance.sqrt()).mean(image, canvas)
+    expected = sparse_precision(canvas, kernel, variance.sqrt(), pooling=pooling).mean(image, canvas)
     assert torch.equal(first.posterior.mean, expected)
 
 
 def test_the_refinement_ends_with_these_rounds(blurred):
     image, kernel = blurred
-    canvas, _ = plain_start(image, (5, 7))
-    begin = Estimate("search", 1, 8, Posterior(canvas), kernel, {})
-    refined = list(refine(image, begin, 7, 0.2, torch.Generator().manual_seed(3)))
+    begin = Estimate("search", 1, 8, Posterior(extend(image, (5, 7))), kernel, {})
+    settings = Settings(psf_shape=(5, 7), refinements=7, pooling=0.5)
+    refined = list(refine(image, begin, settings, torch.Generator().manual_seed(3)))
     found = refined[-PIXEL_ROUNDS - 1]
     again = restore(
         image,
@@ -92,6 +93,7 @@ def test_the_refinement_ends_with_these_rounds(blurred):
         PIXEL_ROUNDS,
         torch.Generator().manual_seed(3),
         noise_variance(image),
+        0.5,
         step=found.step,
         steps=8,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from napari_vdip.posterior import (
     Precision,
     flat_precision,
     gradient_variances,
+    pooled,
     sparse_precision,
     standard_deviation,
 )
@@ -174,3 +176,88 @@ def test_what_is_unresolved_widens_the_prior_of_a_flat_image_by_the_closed_form(
     assert down[0, 0, 0, 0] == pytest.approx(0.5 / (0.2 * 0.25 / 11 + floor))
     assert down[0, 0, 5, 0] == pytest.approx(0.5 / (0.25 + 0.2 * 0.25 / 11 + floor))
     assert right[0, 0, 0, 0] == pytest.approx(0.5 / floor)
+
+
+@pytest.mark.parametrize("pooling", [0.0, 1.0])
+def test_the_floor_of_the_weights_is_the_harmonic_mean_of_the_noise(precision, pooling):
+    """What is hardly seen must not hide gradients elsewhere: an ordinary mean would be ruled by it."""
+    unseen = NOISE.clone()
+    unseen[..., 0] = 1e4
+    for noise in (NOISE, unseen):
+        sparse = sparse_precision(torch.full(CANVAS, 0.5), precision.kernel, noise, pooling=pooling)
+        floor = GRADIENT_FLOOR / noise.square().reciprocal().mean()
+        for weight in sparse.weights:
+            torch.testing.assert_close(weight, (0.5 / floor).expand_as(weight))
+
+
+# --- pooling -----------------------------------------------------------------------------------------
+
+
+def moments(rng, channels=1, height=21, width=25):
+    """Random moments of the vertical and the horizontal difference."""
+    return (
+        torch.rand(1, channels, height - 1, width, generator=rng),
+        torch.rand(1, channels, height, width - 1, generator=rng),
+    )
+
+
+def test_pooling_over_no_distance_changes_nothing(rng):
+    down, right = moments(rng)
+    assert pooled(down, right, 0.0) == (down, right)
+
+
+@pytest.mark.parametrize("distance", [0.3, 1.0, 10.0])
+def test_constant_moments_stay(distance, rng):
+    down, right = (torch.full_like(one, 0.7) for one in moments(rng))
+    for before, after in zip((down, right), pooled(down, right, distance), strict=True):
+        torch.testing.assert_close(after, before)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_impulse_spreads_symmetrically_and_half_its_sum_goes_to_either_direction(which, rng):
+    both = [torch.zeros_like(one) for one in moments(rng)]
+    both[which][0, 0, 10, 12] = 1
+    for after in pooled(*both, 1.5):
+        assert float(after.sum()) == pytest.approx(0.5)
+        around = after[0, 0, 10 - 6 : 10 + 7, 12 - 6 : 12 + 7]
+        for turned in (around.flip(0), around.flip(1), around.T):
+            torch.testing.assert_close(turned, around)
+        assert around[6, 7] / around[6, 6] == pytest.approx(math.exp(-0.5 / 1.5**2))
+
+
+def test_both_directions_come_out_alike_whichever_had_the_moments(rng):
+    down, right = moments(rng)
+    one, other = pooled(down, right, 1.0)
+    torch.testing.assert_close(one[..., :-1], other[..., :-1, :])
+    turned = pooled(right.mT, down.mT, 1.0)
+    torch.testing.assert_close(turned[0], other.mT)
+    torch.testing.assert_close(turned[1], one.mT)
+
+
+def test_channels_do_not_share_their_weights(rng):
+    down, right = moments(rng, channels=2)
+    together = pooled(down, right, 1.0)
+    for channel in range(2):
+        alone = pooled(down[:, channel : channel + 1], right[:, channel : channel + 1], 1.0)
+        for one, both in zip(alone, together, strict=True):
+            torch.testing.assert_close(both[:, channel : channel + 1], one)
+
+
+def test_over_a_large_distance_moments_approach_their_mean(rng):
+    down, right = moments(rng, height=40, width=40)
+    mean = (down.mean() + right.mean()) / 2
+
+    def spread(distance):
+        return float((pooled(down, right, distance)[0] - mean).square().mean().sqrt())
+
+    spreads = [spread(distance) for distance in (1.0, 3.0, 10.0)]
+    assert spreads[0] > spreads[1] > spreads[2]
+    assert spreads[2] < 0.03 * float(mean)
+
+
+def test_pooled_weights_are_those_of_the_pooled_moments(precision, rng):
+    mean = 10 * torch.randn(CANVAS, generator=rng)  # gradients far above any floor
+    sparse = sparse_precision(mean, precision.kernel, NOISE, pooling=1.0)
+    squares = (difference(mean, dim).square() for dim in (-2, -1))
+    for weight, pool in zip(sparse.weights, pooled(*squares, 1.0), strict=True):
+        torch.testing.assert_close(2 * weight * pool, torch.ones_like(weight), atol=0.01, rtol=0)

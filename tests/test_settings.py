@@ -51,6 +51,11 @@ def test_psf_shape_is_one_or_two_odd_numbers(value):
         ("widths", 8),
         ("headroom", 0.5),
         ("samples", 1),
+        ("gaussians", "no"),
+        ("gaussians", None),
+        ("pooling", -0.5),
+        ("pooling", True),
+        ("pooling", 11),
     ],
 )
 def test_a_wrong_value_is_refused_with_parameter_expectation_and_value(name, value):
@@ -113,6 +118,12 @@ def test_the_paper_preset_is_the_published_schedule():
     assert Settings.preset("paper") == paper
     with pytest.raises(ValueError, match=r"preset: expected one of .*got 'best'"):
         Settings.preset("best")
+
+
+def test_the_photograph_preset_assumes_edges_of_one_pixel_and_no_lens():
+    photograph, default = Settings.preset("photograph"), Settings()
+    assert (photograph.pooling, photograph.gaussians) == (0.0, False)
+    assert photograph.gradient_floor < default.gradient_floor
 
 
 def test_every_field_explains_itself():
