@@ -16,10 +16,11 @@ from torch import Tensor
 from napari_vdip.operators import blur, extend, size_of
 from napari_vdip.posterior import BATCH, gradient_variances, sparse_precision
 
-PART = 0.1
+PART = 0.05
 """Part of the pixels that is left out."""
-BLOCK = 2
-"""Side in pixels of the blocks that are left out; in single pixels a blur leaves little to predict."""
+LIMIT = 3.0
+"""Error, in standard deviations of the prediction, beyond which a pixel is no worse: at a few sharp edges
+all are far off, and these must not decide."""
 ROUNDS = 6
 """Rounds in which the weights follow the latent image."""
 UNSEEN = 1e4
@@ -47,13 +48,14 @@ class Prediction:
     densities: Tensor
 
     def advantage(self, over: Prediction) -> tuple[float, float]:
-        """Mean difference of the densities from another prediction's, and its standard error.
-
-        The pixels of a block count as one.
-        """
+        """Mean difference of the densities from another prediction's, and its standard error."""
         difference = self.densities - over.densities
-        count = max(len(difference) / BLOCK**2, 2)
-        return float(difference.mean()), float(difference.std()) / count**0.5
+        return float(difference.mean()), float(difference.std(correction=0)) / len(difference) ** 0.5
+
+    def beats(self, other: Prediction, errors: float = 1.0) -> bool:
+        """Whether it is better by more than so many standard errors."""
+        gain, error = self.advantage(other)
+        return gain > errors * error
 
 
 class HeldOut:
@@ -65,6 +67,9 @@ class HeldOut:
         ``(1, C, Y, X)`` in [0, 1], and the variance of its noise.
     pooling : float
         Distance in pixels over which neighbours share the weights of the prior.
+    block : int
+        Side in pixels of the blocks that are left out. Single pixels tell the finest of the blur. To bridge
+        wider gaps takes a wide kernel or much of the prior.
     rng : torch.Generator
         Says which pixels are left out.
 
@@ -74,12 +79,12 @@ class HeldOut:
         ``(1, C, Y, X)``, whether a pixel is left out.
     """
 
-    def __init__(self, image: Tensor, variance: Tensor, pooling: float, rng: torch.Generator):
+    def __init__(self, image: Tensor, variance: Tensor, pooling: float, block: int, rng: torch.Generator):
         height, width = size_of(image)
-        blocks = (1, 1, -(-height // BLOCK), -(-width // BLOCK))
-        chosen = torch.rand(blocks, generator=rng, device=rng.device) < PART
-        chosen.flatten()[int(torch.randint(chosen.numel(), (), generator=rng, device=rng.device))] = True
-        grown = chosen.repeat_interleave(BLOCK, -2).repeat_interleave(BLOCK, -1)
+        blocks = (1, 1, -(-height // block), -(-width // block))
+        lots = torch.rand(blocks, generator=rng, device=rng.device)
+        chosen = lots <= lots.min().clamp_min(PART)  # one at least
+        grown = chosen.repeat_interleave(block, -2).repeat_interleave(block, -1)
         self.left_out = grown[..., :height, :width].expand_as(image)
         self.pooling = pooling
         self._image, self._variance = image, variance
@@ -98,7 +103,7 @@ class HeldOut:
             variances = gradient_variances(samples)
         spread = blur(samples, kernel).square().mean(0, keepdim=True) + self._variance
         residual = self._image - blur(mean, kernel)
-        density = -0.5 * (residual.square() / spread + spread.log())
+        density = -0.5 * ((residual.square() / spread).clamp_max(LIMIT**2) + spread.log())
         return Prediction(kernel, mean, density[self.left_out])
 
     def _surroundings(self) -> Tensor:

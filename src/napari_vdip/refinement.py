@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 FIRST_NOISE = 0.01
 """Noise level of the first round, in [0, 1] units; later rounds lower it to that of the image."""
+GAPS = (1, 2)
+"""Sides in pixels of what is left out, where kernels are compared. The widths are tried with the first."""
+WORTH = 2.0
+"""Standard errors by which the free kernel has to predict better, at any of the gaps, to be kept."""
 ANNEALED = 0.8
 """Part of the kernel's rounds in which it is lowered."""
 
@@ -57,7 +61,7 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
     variance = noise_variance(image)
     window = size_of(start.kernel)
     rounds = settings.rounds
-    trials = TRIALS + 1 if settings.gaussians and rounds > 2 * TRIALS else 0
+    trials = TRIALS + len(GAPS) if settings.gaussians and rounds > 2 * TRIALS else 0
     kernel_rounds = max(rounds - trials - PIXEL_ROUNDS, 1)
 
     def estimate(done: int, mean: Tensor, kernel: Tensor, noise: Tensor) -> Estimate:
@@ -75,24 +79,27 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
         with torch.no_grad():
             candidate.advance(noise)
             kernel = candidate.kernel
-            mean = sparse_precision(blurred, kernel, noise.sqrt(), pooling=settings.pooling).mean(
-                image, mean
-            )
+            precision = sparse_precision(blurred, kernel, noise.sqrt(), pooling=settings.pooling)
+            mean = precision.mean(image, mean)
         yield estimate(done, mean, kernel, noise)
+    done = kernel_rounds
     if trials:
         with torch.no_grad():
-            held_out = HeldOut(image, variance, settings.pooling, rng)
-            free = held_out.predict(kernel)
-        yield estimate(kernel_rounds + 1, free.mean, kernel, variance)
-        trying = try_widths(held_out, window, image.device)
-        for done in range(kernel_rounds + 2, kernel_rounds + trials + 1):
+            tests = [HeldOut(image, variance, settings.pooling, gap, rng) for gap in GAPS]
+        trying = try_widths(tests[0], window, image.device)
+        for _ in range(TRIALS):
             with torch.no_grad():
                 gaussian = next(trying)
-                gain, error = free.advantage(gaussian)
-                best = free if gain > error else gaussian  # the free kernel has to be worth its freedom
-                kernel, mean = best.kernel, best.mean
+            done += 1
             yield estimate(done, mean, kernel, variance)
-    done = kernel_rounds + trials
+        worth = False
+        for test in tests:
+            with torch.no_grad():
+                worth |= test.predict(kernel).beats(test.predict(gaussian.kernel), WORTH)
+            done += 1
+            yield estimate(done, mean, kernel, variance)
+        if not worth:
+            kernel, mean = gaussian.kernel, gaussian.mean
     step, left = start.step + done, rounds - done
     yield from restore(
         image, kernel, mean, left, rng, variance, settings.pooling, step=step, steps=start.steps

@@ -150,7 +150,7 @@ class Settings:
     gaussians: bool = _option(
         True,
         "Let the refinement also try round Gaussian point spread functions, and keep what predicts pixels "
-        "best that were left out (with more than 20 refinements). Dense and faint specimens need it.",
+        "best that were left out. Dense and faint specimens need it. Too few refinements leave it out.",
     )
     samples: int = _option(
         16,
