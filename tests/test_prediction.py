@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from napari_vdip import prediction as prediction_module
 from napari_vdip.images import Intensities
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur
-from napari_vdip.prediction import LIMIT, PART, HeldOut, Prediction
+from napari_vdip.prediction import PART, HeldOut, Prediction
 from napari_vdip.scenes import gaussian_psf, specimen
 from napari_vdip.widths import TRIALS, gaussian, preferred, try_widths
 
@@ -68,7 +69,8 @@ def test_the_seed_says_what_is_left_out():
 # --- predictions -------------------------------------------------------------------------------------
 
 
-def test_what_is_left_out_changes_no_prediction_but_its_density_by_the_closed_form():
+def test_what_is_left_out_changes_no_prediction_but_its_density_by_the_closed_form(monkeypatch):
+    monkeypatch.setattr(prediction_module, "LIMIT", 1e6)
     image, variance = observe("beads")
     kernel, step = gaussian(WIDTH, WINDOW, CPU), 0.005
     left_out = leave_out(image, variance).left_out
@@ -81,7 +83,7 @@ def test_what_is_left_out_changes_no_prediction_but_its_density_by_the_closed_fo
     # densities are -(residual**2 / spread + log(spread)) / 2: three of them tell the spread
     spread = -(step**2) / (above + below - 2 * same)
     residual = (image - blur(predictions[0].mean, kernel))[left_out].double()
-    usual = (spread > 0) & (residual.abs() + step < LIMIT * spread.abs().sqrt())  # none of the three capped
+    usual = (spread > 0) & (spread < 20 * variance[left_out])  # where it is larger, rounding decides
     assert usual.sum() > 100
     expected = -0.5 * (residual.square() / spread + spread.log())
     torch.testing.assert_close(same[usual], expected[usual], atol=0.05, rtol=0.02)
@@ -142,9 +144,6 @@ def test_the_advantage_is_the_mean_difference_and_its_standard_error():
     assert gain == pytest.approx(2.75)
     assert other.advantage(one) == pytest.approx((-gain, error))
     assert error == pytest.approx(np.std([0, 1, 3, 7]) / 2)
-    assert one.beats(other)
-    assert not other.beats(one)
-    assert not one.beats(one)
 
 
 # --- widths ------------------------------------------------------------------------------------------

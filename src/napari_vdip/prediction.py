@@ -52,11 +52,6 @@ class Prediction:
         difference = self.densities - over.densities
         return float(difference.mean()), float(difference.std(correction=0)) / len(difference) ** 0.5
 
-    def beats(self, other: Prediction, errors: float = 1.0) -> bool:
-        """Whether it is better by more than so many standard errors."""
-        gain, error = self.advantage(other)
-        return gain > errors * error
-
 
 class HeldOut:
     """An image with some pixels left out.

@@ -9,6 +9,7 @@ Gaussians are tried as well (see ``widths``), and the kernel that predicts best 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,7 +35,7 @@ FIRST_NOISE = 0.01
 GAPS = (1, 2)
 """Sides in pixels of what is left out, where kernels are compared. The widths are tried with the first."""
 WORTH = 2.0
-"""Standard errors by which the free kernel has to predict better, at any of the gaps, to be kept."""
+"""Standard errors by which the free kernel has to predict better, over all gaps, to be kept."""
 ANNEALED = 0.8
 """Part of the kernel's rounds in which it is lowered."""
 
@@ -92,13 +93,15 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
                 gaussian = next(trying)
             done += 1
             yield estimate(done, mean, kernel, variance)
-        worth = False
+        gains, errors = [], []
         for test in tests:
             with torch.no_grad():
-                worth |= test.predict(kernel).beats(test.predict(gaussian.kernel), WORTH)
+                gain, error = test.predict(kernel).advantage(test.predict(gaussian.kernel))
+            gains.append(gain)
+            errors.append(error)
             done += 1
             yield estimate(done, mean, kernel, variance)
-        if not worth:
+        if sum(gains) <= WORTH * math.hypot(*errors):
             kernel, mean = gaussian.kernel, gaussian.mean
     step, left = start.step + done, rounds - done
     yield from restore(

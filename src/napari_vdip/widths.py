@@ -60,4 +60,4 @@ def try_widths(held_out: HeldOut, window: Size, device: torch.device) -> Iterato
 def preferred(predictions: list[Prediction]) -> Prediction:
     """Return the first of those that are as good as the best up to the standard error."""
     best = max(predictions, key=lambda one: float(one.densities.mean()))
-    return next(one for one in predictions if not best.beats(one))
+    return next(one for one in predictions if sum(one.advantage(best)) >= 0)
