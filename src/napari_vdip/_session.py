@@ -74,6 +74,7 @@ class Session(QObject):
         self._worker.warned.connect(self._on_warning)
         self._worker.finished.connect(self._on_finished)
         self.destroyed.connect(self._worker.quit)
+        self.destroyed.connect(self._orders.heard.set)  # or the worker would wait for a report to be shown
         self._worker.start()
 
     @property
