@@ -80,7 +80,7 @@ class Settings:
         "plane",
         "plane: the point spread function is estimated for every plane. channel: once for every channel, "
         "on the plane with the most detail, and then used for all its planes. given: it is known, and "
-        "passed as psf in Python. The last two need VDIP-Sparse.",
+        "passed as psf. The last two need VDIP-Sparse.",
         advanced=False,
     )
     seed: int = _option(
