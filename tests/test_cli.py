@@ -195,8 +195,8 @@ def test_options_change_the_file_and_the_file_changes_the_preset(tmp_path, monke
     toml = tmp_path / "settings.toml"
     toml.write_text("steps = 7\npsf_shape = [5, 7]\n")
     assert chosen(monkeypatch, "--settings", toml)[0] == Settings(steps=7, psf_shape=(5, 7))
-    assert chosen(monkeypatch, "--headroom", "none", "--no-plain-start")[0] == Settings(
-        headroom=None, plain_start=False
+    assert chosen(monkeypatch, "--headroom", "none", "--no-gaussians")[0] == Settings(
+        headroom=None, gaussians=False
     )
     assert chosen(monkeypatch, "--psf-shape", "15")[0] == Settings(psf_shape=15)
 
