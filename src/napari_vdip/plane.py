@@ -40,7 +40,7 @@ WEIGHT_ROUNDS = 2
 """Rounds that make the weights of the sparse prior consistent with the posterior's variance."""
 UNRESOLVED = 0.05
 """Part of the mean squared gradient that the std map allows for everywhere (see `sparse_precision`). Chosen
-for its coverage on two images of Levin et al., two of cells and three specimens."""
+for its coverage on an image of Levin et al., two of cells and three specimens."""
 LEAST_POOLING = 1.0
 """Distance in pixels over which neighbours share the std map's weights at least: alone, a weight is as
 uncertain as what it is to tell."""

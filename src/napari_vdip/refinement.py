@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 FIRST_NOISE = 0.01
 """Noise level of the first round, in [0, 1] units; later rounds lower it to that of the image."""
+ANNEALED = 0.8
+"""Part of the kernel's rounds in which it is lowered."""
 GAPS = (1, 2)
 """Sides in pixels of what is left out, where kernels are compared. The widths are tried with the first."""
 WORTH = 2.0
 """Standard errors by which the free kernel has to predict better, over all gaps, to be kept."""
-ANNEALED = 0.8
-"""Part of the kernel's rounds in which it is lowered."""
 
 
 def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Generator) -> Iterator[Estimate]:
