@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_vdip.deconvolution import Progress
+    from napari_vdip.result import Progress
 
 KINDS = ("beads", "filaments", "nuclei", "cells")
 SIDE, PSF_SIDE, PHOTONS = 64, 11, 10_000.0

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_vdip._layers import add_to_viewer, layer_data
-    from napari_vdip.deconvolution import Deconvolution, Progress, deconvolve, run
+    from napari_vdip.deconvolution import deconvolve, run
     from napari_vdip.lazy import deconvolve_stack
+    from napari_vdip.result import Deconvolution, Progress
     from napari_vdip.settings import Settings
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Deconvolution": "result",
+    "Progress": "result",
     "Settings": "settings",
     "add_to_viewer": "_layers",
     "deconvolve_stack": "lazy",

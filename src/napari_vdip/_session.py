@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_vdip._layers import Picture
     from napari_vdip._results import ResultLayers
     from napari_vdip._worker import Report
-    from napari_vdip.deconvolution import Deconvolution
+    from napari_vdip.result import Deconvolution
     from napari_vdip.settings import Settings
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_vdip.deconvolution import Deconvolution, Progress
     from napari_vdip.plane import Restored
+    from napari_vdip.result import Deconvolution, Progress
     from napari_vdip.settings import Settings
 
 INTERVAL = 0.3

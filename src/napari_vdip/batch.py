@@ -18,7 +18,7 @@ from napari_vdip.workspace import PlaneTask, Record, compute_plane, plane_steps
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from napari_vdip.deconvolution import Progress
+    from napari_vdip.result import Progress
 
 __all__ = ["Event", "Item", "PlaneTask", "compute_plane", "execute", "plan", "repeat"]
 

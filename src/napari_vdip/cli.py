@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from napari_vdip.batch import Event, Item
-    from napari_vdip.deconvolution import Deconvolution, Progress
+    from napari_vdip.result import Deconvolution, Progress
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, add_completion=False)
 

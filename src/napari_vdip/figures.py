@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from napari_vdip.deconvolution import Deconvolution
+    from napari_vdip.result import Deconvolution
     from napari_vdip.scenes import Scene
 
 

@@ -9,7 +9,7 @@ from napari_vdip.deconvolution import finish, run
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from napari_vdip.deconvolution import Deconvolution, Progress
+    from napari_vdip.result import Deconvolution, Progress
     from napari_vdip.settings import Settings
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
-    from napari_vdip.deconvolution import Progress
+    from napari_vdip.result import Progress
     from napari_vdip.settings import Settings
 
 Record = dict[str, Any]
