@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_vdip.detail import detail, most_detailed
+from napari_vdip.operators import size_of
 from napari_vdip.plane import Plane, Restored
 from napari_vdip.tiling import WHOLE, tiles
 
@@ -37,14 +38,27 @@ def is_large(shape: Size, settings: Settings, known: bool) -> bool:
     return settings.rounds > 0 and shape[0] * shape[1] > side**2
 
 
-def searched(plane: Plane) -> tuple[Region, float]:
-    """Return the part of a plane that is searched for its kernel, and how much detail it has."""
-    settings = plane.settings
+def search_size(shape: Size, settings: Settings) -> Size:
+    """Height and width of the part of a plane that is searched for its kernel."""
     height, width = (
         min(n, max(settings.search_area, 2 * window))
-        for n, window in zip(plane.image.shape[-2:], settings.psf_shape, strict=True)
+        for n, window in zip(shape, settings.psf_shape, strict=True)
     )
-    return most_detailed(detail(plane.image, plane.variance), (height, width))
+    return height, width
+
+
+def searched(plane: Plane) -> tuple[Region, float]:
+    """Return the part of a plane that is searched for its kernel, and how much detail it has."""
+    size = search_size(size_of(plane.image), plane.settings)
+    return most_detailed(detail(plane.image, plane.variance), size)
+
+
+def tile_layout(shape: Size, settings: Settings) -> tuple[Size, Size]:
+    """Return the sides of a plane's tiles, and the rows and columns that neighbours share at least."""
+    rows, columns = (REACH * window for window in settings.psf_shape)
+    if shape[0] * shape[1] <= settings.tile**2:
+        return shape, (rows, columns)
+    return (max(settings.tile, 2 * rows), max(settings.tile, 2 * columns)), (rows, columns)
 
 
 class Mosaic:
@@ -134,11 +148,8 @@ class Mosaic:
         self._missing[region] = np.where(missing < COMPLETE, 0, missing)
 
     def _tiles(self) -> Iterator[tuple[Region, Array]]:
-        overlaps = [REACH * window for window in self.settings.psf_shape]
-        sides = [max(self.settings.tile, 2 * overlap) for overlap in overlaps]
-        if self._source[..., 0].size <= self.settings.tile**2:
-            sides = list(self._source.shape[:2])
-        return tiles(self._source.shape[:2], (sides[0], sides[1]), (overlaps[0], overlaps[1]))
+        shape = self._source.shape[0], self._source.shape[1]
+        return tiles(shape, *tile_layout(shape, self.settings))
 
     def _part(self, region: Region, kernel: Tensor | None) -> Plane:
         return self._whole.part(region, kernel, self._rng)

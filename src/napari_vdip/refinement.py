@@ -61,9 +61,7 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
     """
     variance = noise_variance(image)
     window = size_of(start.kernel)
-    rounds = settings.rounds
-    trials = TRIALS + len(GAPS) if settings.gaussians and rounds > 2 * TRIALS else 0
-    kernel_rounds = max(rounds - trials - PIXEL_ROUNDS, 1)
+    kernel_rounds, comparisons, pixel_rounds = rounds_of(settings)
 
     def estimate(done: int, mean: Tensor, kernel: Tensor, noise: Tensor) -> Estimate:
         terms = {"noise": noise.mean().sqrt()}
@@ -84,7 +82,7 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
             mean = precision.mean(image, mean)
         yield estimate(done, mean, kernel, noise)
     done = kernel_rounds
-    if trials:
+    if comparisons:
         with torch.no_grad():
             tests = [HeldOut(image, variance, settings.pooling, gap, rng) for gap in GAPS]
         trying = try_widths(tests[0], window, image.device)
@@ -103,10 +101,18 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
             yield estimate(done, mean, kernel, variance)
         if sum(gains) <= WORTH * math.hypot(*errors):
             kernel, mean = gaussian.kernel, gaussian.mean
-    step, left = start.step + done, rounds - done
+    step, steps = start.step + done, start.steps
     yield from restore(
-        image, kernel, mean, left, rng, variance, settings.pooling, step=step, steps=start.steps
+        image, kernel, mean, pixel_rounds, rng, variance, settings.pooling, step=step, steps=steps
     )
+
+
+def rounds_of(settings: Settings) -> tuple[int, int, int]:
+    """Return the rounds for the free kernel, for its comparison with Gaussians, for the latent image."""
+    rounds = settings.rounds
+    comparisons = TRIALS + len(GAPS) if settings.gaussians and rounds > 2 * TRIALS else 0
+    kernel = max(rounds - comparisons - PIXEL_ROUNDS, 1)
+    return kernel, comparisons, rounds - kernel - comparisons
 
 
 def centre(mean: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:

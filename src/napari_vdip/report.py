@@ -66,6 +66,13 @@ def summary(ends: Sequence[Event]) -> dict[str, int]:
     return {kind: sum(end.kind == kind for end in ends) for kind in ("done", "skipped", "failed")}
 
 
+def duration(seconds: float) -> str:
+    """Write seconds as minutes and seconds, or as hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def planned(item: Item) -> dict[str, Any]:
     """Say what a dry run says of an item."""
     data: dict[str, Any] = {"event": "planned", "item": item.name, "input": str(item.path)}

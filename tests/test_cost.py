@@ -1,0 +1,380 @@
+"""What a run will take: the work counted, measured and added up. No test looks at how long it takes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from scipy.ndimage import gaussian_filter
+from typer.testing import CliRunner
+
+import napari_vdip.cost as cost
+from napari_vdip import Settings, deconvolve
+from napari_vdip.candidate import Candidate
+from napari_vdip.cli import app
+from napari_vdip.cost import Cost, Rate, canvas_pixels, expected_cost
+from napari_vdip.plane import Plane
+from napari_vdip.posterior import BATCH, Precision
+from napari_vdip.stack import plan
+from napari_vdip.tensor_memory import TensorCount, peak_memory
+from napari_vdip.widths import TRIALS
+from napari_vdip.work import parts_of_plane, parts_of_run
+
+CPU = torch.device("cpu")
+SMALL = Settings(psf_shape=5, widths=(4, 4, 4, 4, 4), steps=2, refinements=5, samples=BATCH)
+PSF = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1])
+UNITS = ("begin", "prefit", "search", "kernel", "mean", "sample", "finish")
+
+
+def picture(shape=(36, 40), seed=0):
+    return gaussian_filter(
+        np.random.default_rng(seed).normal(0, 1, shape), (0,) * (len(shape) - 2) + (1, 1)
+    )
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """Count what is really done."""
+    counts = Counter()
+
+    def counted(owner, name, unit, amount=lambda *arguments: 1):
+        original = getattr(owner, name)
+
+        def wrapper(*arguments):
+            counts[unit] += amount(*arguments)
+            return original(*arguments)
+
+        monkeypatch.setattr(owner, name, wrapper)
+
+    counted(Plane, "__init__", "begin")
+    counted(Candidate, "advance", "kernel")
+    counted(Precision, "mean", "mean")
+    counted(Precision, "sample", "sample", lambda _, shape, rng: shape[0] / BATCH)
+    counted(Plane, "_restored", "finish")
+    return counts
+
+
+@pytest.fixture
+def per_pixel(monkeypatch):
+    """Take these seconds and bytes for a pixel of each unit, and note for how many pixels."""
+    rates = {unit: Rate(10.0**-number, 10.0 * number) for number, unit in enumerate(UNITS, start=1)}
+    asked = []
+
+    def measure(pixels, channels, settings, units, device):
+        asked.append(pixels)
+        return {unit: rates[unit] for unit in units}
+
+    cost.calibration.cache_clear()
+    monkeypatch.setattr(cost, "measure", measure)
+    monkeypatch.setattr(cost, "BUDGET", 1e12)
+    rates["asked"] = asked
+    yield rates
+    cost.calibration.cache_clear()
+
+
+def expected(shape=(64, 64), axes="YX", settings=SMALL, **arguments):
+    planes = plan(shape, axes, settings.channels)
+    return expected_cost(planes, settings, device="cpu", **arguments)
+
+
+# --- the work is that of a run -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "changes"),
+    [
+        ((36, 40), "YX", {}),
+        ((36, 40), "YX", {"refinements": 2, "samples": 2}),
+        ((36, 40), "YX", {"refinements": 2 * TRIALS + 1}),
+        ((36, 40), "YX", {"refinements": 2 * TRIALS + 1, "gaussians": False}),
+        ((36, 40), "YX", {"refinements": 0, "prefit_steps": 2, "prior": "extreme"}),
+        ((36, 40), "YX", {"refinements": 0, "prior": "sparse"}),
+        ((36, 40), "YX", {"variational": False}),
+        ((2, 36, 40), "CYX", {"channels": "joint"}),
+        ((2, 36, 40), "CYX", {"channels": "separate"}),
+        ((3, 36, 40), "ZYX", {"psf_source": "channel"}),
+        ((2, 3, 36, 40), "CTYX", {"psf_source": "channel"}),
+        ((2, 36, 40), "CYX", {"psf_source": "channel"}),
+        ((36, 40), "YX", {"psf_source": "given"}),
+        ((70, 66), "YX", {"search_area": 64, "tile": 64}),
+        ((70, 66), "YX", {"search_area": 64}),
+        ((2, 70, 66), "ZYX", {"search_area": 64, "tile": 64, "psf_source": "channel"}),
+        ((70, 66), "YX", {"tile": 64, "psf_source": "given"}),
+    ],
+)
+def test_the_work_is_what_a_run_does(done, shape, axes, changes):
+    settings = SMALL.replace(**changes)
+    steps = Counter()
+    deconvolve(
+        picture(shape),
+        settings.replace(psf_source="plane") if settings.psf_source == "given" else settings,
+        axes=axes,
+        psf=PSF if settings.psf_source == "given" else None,
+        device="cpu",
+        progress=lambda where: steps.update([where.estimate.stage]),
+    )
+    work = Counter()
+    for part in parts_of_run(plan(shape, axes, settings.channels), shape[-2:], settings):
+        work.update({unit: part.times * times for unit, times in part.units.items() if times})
+    assert work == {**done, **{stage: steps[stage] for stage in ("prefit", "search") if steps[stage]}}
+
+
+def test_tiles_are_as_large_as_those_of_a_run(monkeypatch):
+    settings = SMALL.replace(search_area=64, tile=80)
+    sizes = Counter()
+    original = Plane.result
+
+    def result(plane, estimate):
+        sizes[tuple(plane.image.shape[-2:])] += 1
+        return original(plane, estimate)
+
+    monkeypatch.setattr(Plane, "result", result)
+    deconvolve(picture((100, 120)), settings, device="cpu")
+    parts = parts_of_plane((100, 120), settings, known=False)
+    assert sizes == {
+        part.size: part.times for part in parts if "mean" in part.units and part.size != (64, 64)
+    }
+    assert parts[0].size == (64, 64)
+
+
+# --- what it adds up to ------------------------------------------------------------------------------
+
+
+def test_seconds_are_the_sum_of_the_work_over_all_pixels(per_pixel):
+    settings = SMALL.replace(prefit_steps=2, search_area=64, tile=64)
+    seconds = expected((3, 100, 120), "ZYX", settings).seconds
+    assert seconds == pytest.approx(
+        3
+        * sum(
+            part.times * times * per_pixel[unit].seconds * canvas_pixels(part.size, settings)
+            for part in parts_of_plane((100, 120), settings, known=False)
+            for unit, times in part.units.items()
+        )
+    )
+
+
+def test_more_planes_steps_rounds_and_samples_take_longer(per_pixel):
+    one = expected().seconds
+    assert expected((7, 64, 64), "TYX").seconds == pytest.approx(7 * one)
+    more = SMALL.replace(steps=SMALL.steps + 10)
+    assert expected(settings=more).seconds - one == pytest.approx(10 * 68**2 * per_pixel["search"].seconds)
+    for name in ("refinements", "samples", "prefit_steps"):
+        changed = SMALL.replace(**{name: getattr(SMALL, name) + 8})
+        assert expected(settings=changed).seconds > one
+    assert expected(settings=SMALL.replace(psf_source="given")).seconds < one
+
+
+def test_a_shared_kernel_is_searched_once_a_channel(per_pixel):
+    def seconds(shape, axes, source):
+        return expected(shape, axes, SMALL.replace(psf_source=source)).seconds
+
+    begin = per_pixel["begin"].seconds * 68**2
+    each, known = seconds((64, 64), "YX", "plane"), seconds((64, 64), "YX", "given")
+    assert seconds((2, 5, 64, 64), "CTYX", "channel") == pytest.approx(2 * each + 8 * known + 10 * begin)
+
+
+def test_the_memory_is_that_of_the_largest_unit_and_of_the_results(per_pixel):
+    canvas, pixels = 68**2, 64**2
+    largest = max(per_pixel[unit].memory for unit in UNITS)
+    one = expected().memory
+    assert one - cost.PROCESS == pytest.approx(largest * canvas + 3 * 4 * pixels)
+    assert expected((10, 64, 64), "TYX").memory - one == pytest.approx(9 * 3 * 4 * pixels)
+    assert expected((10, 64, 64), "TYX", kept=False).memory == one
+
+
+def test_a_region_costs_less_than_the_plane_but_more_than_its_pixels(per_pixel):
+    plane = expected((256, 256)).seconds
+    part = expected((256, 256), region=((0, 64), (100, 164))).seconds
+    assert expected((64, 64)).seconds < part < plane
+
+
+@pytest.mark.parametrize(
+    ("shape", "arguments", "message"),
+    [
+        ((20, 64), {}, "height of at least 31"),
+        ((64, 64), {"region": ((0, 80), (0, 10))}, "region: expected"),
+    ],
+)
+def test_what_a_run_would_refuse_is_refused(shape, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        expected(shape, **arguments)
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(ValueError, match="device"):
+        expected_cost(plan((64, 64), "YX", "separate"), SMALL, device="abacus")
+
+
+# --- the calibration ---------------------------------------------------------------------------------
+
+
+def test_the_calibration_begins_small_and_goes_to_the_size_of_the_plane_if_there_is_time(per_pixel):
+    expected((600, 600), settings=SMALL.replace(search_area=1024))
+    small, full = per_pixel["asked"]
+    assert small == cost.SMALLEST_SIDE**2
+    assert full == pytest.approx(604**2, rel=2 ** (1 / cost.SIDES_PER_DOUBLING) - 1)
+
+
+def test_the_calibration_stays_within_its_budget(per_pixel, monkeypatch):
+    monkeypatch.setattr(cost, "BUDGET", 1e4)
+    expected((600, 600), settings=SMALL.replace(search_area=1024))
+    small, affordable = per_pixel["asked"]
+    seconds = sum(
+        (1 + cost.TIMES.get(unit, 1)) * per_pixel[unit].seconds for unit in UNITS if unit != "prefit"
+    )
+    assert affordable * seconds == pytest.approx(1e4, rel=1e-3)
+    assert small < affordable < 600**2
+
+
+def test_a_size_that_does_not_fit_into_the_memory_is_estimated_from_a_smaller_one(per_pixel, monkeypatch):
+    enough = expected((600, 600), settings=SMALL.replace(search_area=1024))
+    measure = cost.measure
+
+    def scarce(pixels, *others):
+        if pixels > 200**2:
+            raise torch.cuda.OutOfMemoryError
+        return measure(pixels, *others)
+
+    cost.calibration.cache_clear()
+    monkeypatch.setattr(cost, "measure", scarce)
+    assert expected((600, 600), settings=SMALL.replace(search_area=1024)) == enough
+
+
+def test_planes_of_nearly_one_size_and_settings_for_the_same_work_share_a_calibration(per_pixel):
+    expected((200, 210))
+    asked = len(per_pixel["asked"])
+    expected((205, 210), settings=SMALL.replace(steps=50, samples=8, seed=3, refinements=60))
+    assert len(per_pixel["asked"]) == asked
+    expected((205, 210), settings=SMALL.replace(psf_shape=7))
+    assert len(per_pixel["asked"]) > asked
+
+
+@pytest.mark.parametrize("source", ["plane", "given"])
+def test_every_unit_is_measured_and_its_memory_grows_with_the_pixels(source):
+    settings = cost.miniature(SMALL.replace(prefit_steps=500, psf_source=source))
+    before = torch.get_rng_state()
+    small, large = (cost.measure(side**2, 1, settings, frozenset(UNITS), CPU) for side in (96, 192))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert set(small) == set(large) == set(UNITS)
+    for unit in UNITS:
+        assert small[unit].seconds > 0
+        assert large[unit].memory == pytest.approx(small[unit].memory, rel=0.2)
+    assert small["sample"].memory > BATCH / 2 * small["mean"].memory
+
+
+# --- the memory of tensors ---------------------------------------------------------------------------
+
+
+def test_the_memory_of_tensors_is_counted_while_they_live():
+    with TensorCount() as count:
+        first = torch.zeros(1000)
+        assert count.peak == 4000
+        view = first[:10]
+        first.add_(1)
+        assert count.peak == 4000
+        for _ in range(3):
+            torch.zeros(500, dtype=torch.float64)  # freed at once
+        assert count.peak == 8000
+        del first
+        second = torch.zeros(2000)  # the view keeps what it is a view of
+        assert count.peak == 12000
+        del view, second
+        third = torch.zeros(2900)
+        assert count.peak == 12000
+        third.double()
+        assert count.peak == 3 * 11600
+
+
+def test_what_a_gradient_needs_is_counted():
+    with peak_memory(CPU) as peak:
+        a = torch.ones(1000, requires_grad=True)
+        a.exp().sin().sum().backward()
+    with peak_memory(CPU) as without, torch.no_grad():
+        torch.ones(1000).exp_().sin_().sum()
+    assert peak.memory > 3 * without.memory > 0
+
+
+# --- as text -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "memory", "text"),
+    [
+        (70, 0.9e9, "about 1:10, 0.9 GB"),
+        (0.2, 1e7, "about 0:00, 0.1 GB"),
+        (7265.4, 12.34e9, "about 2:01:05, 12.3 GB"),
+    ],
+)
+def test_a_cost_says_what_it_is(seconds, memory, text):
+    assert str(Cost(seconds, memory, "cpu")) == text
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    tifffile.imwrite(folder / "one.tif", picture((64, 70)).astype(np.float32))
+    tifffile.imwrite(
+        folder / "stack.tif", picture((3, 64, 64)).astype(np.float32), photometric="minisblack"
+    )
+    tifffile.imwrite(tmp_path / "psf.tif", PSF.astype(np.float32))
+    return folder
+
+
+def command(*arguments):
+    result = CliRunner().invoke(app, ["estimate", *map(str, arguments), "--device", "cpu"])
+    return result, [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+
+
+FEW = ("--psf-shape", 5, "--steps", 3)
+
+
+def test_the_command_says_what_each_image_and_all_take(per_pixel, images):
+    result, (one, stack, total) = command(images, *FEW, "--json")
+    assert result.exit_code == 0, result.output
+    assert (one["item"], one["planes"], stack["item"], stack["planes"]) == ("one", 1, "stack", 3)
+    settings = Settings(psf_shape=5, steps=3)
+    for data, shape in ((one, (64, 70)), (stack, (3, 64, 64))):
+        alike = expected(shape, "ZYX"[-len(shape) :], settings, kept=False)
+        assert (data["seconds"], data["memory"]) == (round(alike.seconds, 1), round(alike.memory))
+    assert total["seconds"] == pytest.approx(one["seconds"] + stack["seconds"], abs=0.2)
+    assert total["memory"] == max(one["memory"], stack["memory"])
+    assert (total["images"], total["planes"], total["device"]) == (2, 4, "cpu")
+    assert one["text"] in command(images, *FEW)[0].output
+
+
+def test_the_command_takes_the_settings_of_a_run(per_pixel, images, tmp_path):
+    (tmp_path / "settings.yaml").write_text("steps: 3")
+    same = ("--psf-shape", 5, "--settings", tmp_path / "settings.yaml")
+    assert command(images, *same, "--json")[1] == command(images, *FEW, "--json")[1]
+    (longer,) = command(images / "one.tif", "--psf-shape", 5, "--json")[1][:1]
+    (shorter,) = command(images / "one.tif", *FEW, "--json")[1][:1]
+    (known,) = command(images / "one.tif", "--psf", tmp_path / "psf.tif", "--json")[1][:1]
+    assert longer["seconds"] > shorter["seconds"] > known["seconds"]
+
+
+def test_an_image_that_cannot_be_done_is_named_and_the_others_are_estimated(per_pixel, images):
+    (images / "empty.tif").touch()
+    tifffile.imwrite(images / "tiny.tif", picture((10, 10)).astype(np.float32))
+    result, found = command(images, *FEW, "--json")
+    assert result.exit_code == 1
+    problems = {data["item"]: data["problem"] for data in found if "problem" in data}
+    assert set(problems) == {"empty", "tiny"}
+    assert "empty file" in problems["empty"]
+    assert "at least" in problems["tiny"]
+    assert found[-1]["images"] == 2
+    assert f"cannot be done: {problems['tiny']}" in command(images, *FEW)[0].output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(("--steps", "0"), "steps"), (("nowhere.tif",), "INPUT"), (("--axes", "AB"), "axes")],
+)
+def test_a_command_that_cannot_be_used_says_why(images, arguments, named):
+    result, _ = command(images, *arguments)
+    assert result.exit_code == 2
+    assert named in result.output
