@@ -252,6 +252,22 @@ def growth(rows: list[Row]) -> str:
     return table(["", "seconds per step against", "stage", "exponent"], lines)
 
 
+def estimate(rows: list[Row]) -> str:
+    """Return what was expected of each case, and what then happened."""
+    lines = [
+        [
+            f"{row['device']}, {row['image']}",
+            *(f"{row[name]:.1f}" for name in ("expected_seconds", "seconds")),
+            f"**{row['expected_seconds'] / row['seconds']:.2f}**",
+            *(f"{row[name] / 1e9:.2f}" for name in ("expected_memory", "memory")),
+            f"**{row['expected_memory'] / row['memory']:.2f}**",
+        ]
+        for row in rows
+        if row.get("part") == "estimate"
+    ]
+    return table(["", "s expected", "s", "ratio", "GB expected", "GB", "ratio"], lines)
+
+
 def size_of(row: Row) -> str:
     """Return where and at which size a row of `speed` was measured."""
     return f"{row['place']}, {row['image_side']} px, PSF {row['psf_side']} px"
@@ -358,6 +374,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "stages": stages,
     "scaling": scaling,
     "growth": growth,
+    "estimate": estimate,
     "calibration": calibration,
     "collapse": collapse,
     "orders": orders,

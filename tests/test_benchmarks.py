@@ -14,12 +14,13 @@ from skimage.io import imsave
 from napari_vdip.scenes import gaussian_psf, specimen
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-calibration, common, datasets, noreference, peers, quality, report, speed = (
+calibration, common, datasets, estimate, noreference, peers, quality, report, speed = (
     importlib.import_module(name)
     for name in (
         "calibration",
         "common",
         "datasets",
+        "estimate",
         "noreference",
         "peers",
         "quality",
@@ -217,6 +218,17 @@ def test_speed_and_calibration_reach_the_report(tmp_path, monkeypatch):
     report.main(["--results", str(results), "--document", str(document)])
     assert report.NOTHING not in document.read_text()
     assert max(path.stat().st_size for path in (tmp_path / "images").glob("*.png")) < 60_000
+
+
+def test_estimates_reach_the_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "in_own_process", lambda task, *arguments: task(*arguments))
+    results = tmp_path / "results"
+    (row,) = estimate.main(["--quick", "--device", "cpu", "--json", str(results / "estimate.json")]).rows
+    document = tmp_path / "benchmarks.md"
+    document.write_text("<!-- begin estimate -->\n<!-- end estimate -->")
+    report.main(["--results", str(results), "--document", str(document)])
+    assert f"**{row['expected_seconds'] / row['seconds']:.2f}**" in document.read_text()
+    assert f"| {row['memory'] / 1e9:.2f} |" in document.read_text()
 
 
 def test_the_document_has_a_place_for_every_table_and_plot():
