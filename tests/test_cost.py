@@ -22,7 +22,7 @@ from napari_vdip.posterior import BATCH, Precision
 from napari_vdip.stack import plan
 from napari_vdip.tensor_memory import TensorCount, peak_memory
 from napari_vdip.widths import TRIALS
-from napari_vdip.work import parts_of_plane, parts_of_run
+from napari_vdip.workload import parts_of_plane, parts_of_run
 
 CPU = torch.device("cpu")
 SMALL = Settings(psf_shape=5, widths=(4, 4, 4, 4, 4), steps=2, refinements=5, samples=BATCH)

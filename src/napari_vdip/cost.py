@@ -1,8 +1,8 @@
 """What a run will take: seconds and memory, from a short calibration on the device.
 
-`work` says what a run does; here, each kind of it is done a few times, on noise of the plane's size, or of
-a smaller one where that would take too long. Both time and memory are then taken for proportional to the
-pixels of the canvas.
+`workload` says what a run does; here, each kind of it is done a few times, on noise of the plane's size, or
+of a smaller one where that would take too long. Both time and memory are then taken for proportional to
+the pixels of the canvas.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from napari_vdip.search import search
 from napari_vdip.source import Source
 from napari_vdip.tensor_memory import peak_memory
 from napari_vdip.widths import gaussian
-from napari_vdip.work import parts_of_run
+from napari_vdip.workload import parts_of_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from napari_vdip.operators import Size
     from napari_vdip.settings import Settings
     from napari_vdip.stack import Plan
-    from napari_vdip.work import Unit
+    from napari_vdip.workload import Unit
 
 BUDGET = 4.0
 """Seconds that a calibration may take at the size it ends with."""
@@ -245,7 +245,7 @@ def measure(
 def work(
     image: NDArray[np.float64], settings: Settings, device: torch.device
 ) -> dict[Unit, Callable[[], object]]:
-    """Return a function for each unit of `work.Units`, to be called in this order."""
+    """Return a function for each unit of `workload.Unit`, to be called in this order."""
     kernel = gaussian(1.0, settings.psf_shape, device)
     plane = Plane(image, settings, device, kernel)
     canvas = extend(plane.image, settings.psf_shape)
