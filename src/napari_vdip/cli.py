@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from napari_vdip.inspection import inspect
 from napari_vdip.options import bad_option, read_settings, settings_from, with_settings
 from napari_vdip.settings import PRESETS, Settings
 
@@ -30,6 +31,9 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal."""
 LOOK_EVERY = 5
 """Steps between looks at the terms of the objective."""
+
+
+app.command()(inspect)
 
 
 @app.callback()
