@@ -82,7 +82,7 @@ def folders(given: str | Path) -> list[Path]:
     if not found and (path / DEMO).is_file():
         return [path]
     if not found:
-        raise ValueError(f"result: expected a folder with {RECORD}, found none in {str(given)!r}")
+        raise ValueError(f"results: expected a folder with {RECORD}, found none in {str(given)!r}")
     return [file.parent for file in found]
 
 
@@ -230,10 +230,12 @@ def _table(stored: Stored, diagnosed: list[Diagnosis]) -> Table:
 
     limit = next((one.theoretical for one in diagnosed if one.theoretical is not None), None)
     unit = stored.pixels[1]
-    width = "PSF width" if limit is None else f"PSF width (diffraction {limit:.3g})"
-    table = Table(title=str(stored.folder), title_justify="left")
-    for heading in ("plane", "verdict", f"{width}, {unit}", "window", "chi-square (expected)", "S/N"):
-        table.add_column(heading)
+    note = (
+        "" if limit is None else f"PSF of a wide-field microscope by diffraction alone: {limit:.3g} {unit}"
+    )
+    table = Table(title=str(stored.folder), title_justify="left", caption=note, caption_justify="left")
+    for heading in ("plane", "verdict", f"FWHM, {unit}", "window", "chi-square", "expected", "S/N"):
+        table.add_column(heading, no_wrap=True)
     for one in diagnosed:
         psf, residual = one.psf, one.residual
         answer = Text(one.verdict.answer, style=COLOURS[one.verdict.answer])
@@ -245,8 +247,9 @@ def _table(stored: Stored, diagnosed: list[Diagnosis]) -> Table:
             one.plane,
             answer,
             " x ".join(f"{size:.3g}" for size in widths.fwhm_axes),
-            " x ".join(map(str, psf.window)) + (f", {psf.advice}" if psf.advice else ""),
-            f"{residual.chi_square:.2f} ({residual.expected_chi_square:.2f})" if residual else "",
+            " x ".join(map(str, psf.window)),
+            f"{residual.chi_square:.2f}" if residual else "",
+            f"{residual.expected_chi_square:.2f}" if residual else "",
             f"{residual.signal_to_noise:.3g}" if residual else "",
         )
     return table

@@ -23,9 +23,8 @@ AIRY_HALF = 1.6163399561827614
 """Where the Airy pattern (2 J1(v) / v)² has fallen to one half."""
 STEP = 0.02
 """Distance in pixels between the samples of a profile."""
-CUT_OFF = 0.1
-"""Mass on the border of the window above which it cuts the point spread function off. True ones of 13
-pixels have up to 0.03, in a window half as wide as they need 0.3."""
+CUT_OFF = 0.05
+"""Mass in the first and last row, or column, above which the window cuts the point spread function off."""
 FRINGE = 0.01
 """Mass that a suggested window may leave out before its margin."""
 MARGIN = 0.25
@@ -35,7 +34,9 @@ GROWTH = 1.5
 ROOMY = 0.7
 """Ratio of sides below which a smaller window is worth the advice: a little too large does no harm."""
 NARROW = 2.0
-"""Full width at half maximum in pixels below which there is hardly a blur (Nyquist)."""
+"""Full width at half maximum in pixels below which there is hardly a blur (Nyquist)..."""
+COMPACT = 0.05
+"""...if the energy is at least this, half that of a Gaussian so wide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +103,8 @@ class PsfMeasures:
 
     @property
     def near_point(self) -> bool:
-        """Whether it is narrower than two pixels in every direction."""
-        return self.pixels.fwhm_axes[0] < NARROW
+        """Whether it is narrower than two pixels along both axes, and no mere spike in a haze."""
+        return max(self.pixels.fwhm_axes) < NARROW and self.energy > COMPACT
 
 
 def measure_psf(
@@ -167,9 +168,9 @@ def border_mass(psf: NDArray[np.floating]) -> float:
 def suggested_window(psf: NDArray[np.floating]) -> tuple[int, int]:
     """Suggest a window for a point spread function, from one that was estimated in another.
 
-    A side grows by half where the first and last row, or column, hold more than their share of `CUT_OFF`.
-    Otherwise it is that of the centred window that holds all but `FRINGE` of the mass, and a margin, but not
-    more than it was.
+    A side grows by half where the first and last row, or column, hold more than `CUT_OFF`.
+    Otherwise it is that of the centred window that holds all but `FRINGE` of the mass, and a margin, but
+    not more than it was.
 
     Parameters
     ----------
@@ -254,18 +255,21 @@ def _widths(p: Array, pixel_size: tuple[float, float], unit: str) -> Widths:
 
 def _maximum(p: Array) -> Array:
     """Find the maximum to a part of a pixel, by parabolas through the largest and its neighbours."""
-    at = np.unravel_index(p.argmax(), p.shape)
+    largest = np.argwhere(p == p.max())  # of several, the one nearest to the centroid
+    away = largest - np.array(off_centre(p)) - (np.array(p.shape) - 1) / 2
+    at = largest[np.square(away).sum(1).argmin()]
     padded = np.pad(p, 1)
     row, column = padded[at[0] : at[0] + 3, at[1] + 1], padded[at[0] + 1, at[1] : at[1] + 3]
-    bends = [line[0] - 2 * line[1] + line[2] for line in (row, column)]
-    slopes = [(line[2] - line[0]) / 2 for line in (row, column)]
-    return np.array(
-        [i - slope / bend if bend else i for i, slope, bend in zip(at, slopes, bends, strict=True)]
-    )
+
+    def vertex(before: float, here: float, after: float) -> float:
+        bend = before - 2 * here + after
+        return (before - after) / (2 * bend) if bend else 0.0
+
+    return np.array([at[0] + vertex(*row), at[1] + vertex(*column)])
 
 
 def _fwhm(p: Array, top: Array, direction: Array) -> float:
-    """Full width at half maximum along a line through the maximum; both ends are where it first falls so low.
+    """Full width at half maximum along a line through the maximum, to where it first falls so low.
 
     `direction` is what a unit of length along the line is in pixels.
     """
@@ -291,7 +295,7 @@ def _spiky(p: Array) -> bool:
 def _side(profile: Array) -> int:
     """Suggest one side of the window for the mass in each row, or column."""
     size = len(profile)
-    if profile[0] + profile[-1] > CUT_OFF / 2:
+    if profile[0] + profile[-1] > CUT_OFF:
         return _odd(GROWTH * size)
     middle = (size - 1) / 2
     far = np.abs(np.arange(size) - middle)

@@ -160,6 +160,7 @@ def correlations(residual: NDArray[np.floating]) -> Array:
     centred = np.asarray(residual, np.float64) - residual.mean((0, 1))
     height, width = residual.shape[:2]
     power = np.mean(centred**2, (0, 1))
+    power[power == 0] = 1.0  # what is constant is not correlated
 
     def at(y: int, x: int) -> float:
         left, right = max(x, 0), width + min(x, 0)

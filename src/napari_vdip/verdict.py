@@ -100,8 +100,8 @@ def _of_psf(psf: PsfMeasures) -> list[tuple[int, str]]:
         found.append(
             (
                 1,
-                f"The window cuts the point spread function off, with {psf.border:.0%} of it on the border: "
-                f"try {window} pixels.",
+                f"The window cuts the point spread function off, {psf.border:.0%} of which is on the "
+                f"border: try {window} pixels.",
             )
         )
     return found
