@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from napari_vdip.cli_estimate import estimate
+from napari_vdip.inspection import inspect
 from napari_vdip.options import bad_option, read_settings, settings_from, with_settings
 from napari_vdip.settings import PRESETS, Settings
 
@@ -34,6 +35,7 @@ LOOK_EVERY = 5
 
 
 app.command()(estimate)
+app.command()(inspect)
 
 
 @app.callback()

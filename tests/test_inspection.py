@@ -1,0 +1,181 @@
+"""``napari-vdip inspect``: results in folders, with and without their input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from napari_vdip import Settings, batch, deconvolve
+from napari_vdip.cli import app
+from napari_vdip.diagnostics import diagnose
+from napari_vdip.inspection import load
+from napari_vdip.io import write_ome_tiff
+from napari_vdip.scenes import gaussian_psf, specimen
+
+PSF = gaussian_psf(9, 1.5)
+SPACING = dict.fromkeys("YX", (0.1, "micrometer"))
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["inspect", *map(str, arguments)], env={"COLUMNS": "100"})
+
+
+def lines(*arguments):
+    result = run("--json", "--device", "cpu", *arguments)
+    return result.exit_code, [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Results for two channels, the second faint, and their input; never changed."""
+    folder = tmp_path_factory.mktemp("made")
+    channels = [
+        specimen("filaments", PSF, size=64, photons=photons, seed=3).blurred for photons in (1000, 5)
+    ]
+    write_ome_tiff(folder / "cells.ome.tif", np.stack(channels), "CYX", spacing=SPACING)
+    write_ome_tiff(folder / "psf.ome.tif", PSF, "YX", spacing=SPACING)
+    items = batch.plan(
+        [folder / "cells.ome.tif"], folder / "out", Settings(samples=2), psf=folder / "psf.ome.tif"
+    )
+    assert [event.kind for event in batch.execute(items, device="cpu")][-1] == "done"
+    return folder
+
+
+@pytest.fixture
+def results(made, tmp_path):
+    """A copy whose record says where the input is."""
+    shutil.copytree(made, tmp_path / "copy")
+    record = tmp_path / "copy" / "out" / "cells" / "napari-vdip.json"
+    text = record.read_text().replace(str(made), str(tmp_path / "copy"))
+    record.write_text(text)
+    return tmp_path / "copy"
+
+
+def test_what_is_loaded_is_what_was_written_and_read(results):
+    stored = load(results / "out" / "cells")
+    assert (stored.result.axes, stored.result.latent.shape) == ("CYX", (2, 64, 64))
+    assert stored.pixels == ((0.1, 0.1), "micrometer")
+    assert stored.problem == ""
+    np.testing.assert_allclose(stored.result.psf[0], PSF, atol=1e-6)
+
+
+def test_each_channel_gets_a_verdict_with_its_width_and_the_limit(results):
+    code, (bright, faint) = lines(results / "out", "--wavelength", 520, "--na", 1.3)
+    assert code == 0
+    assert (bright["plane"], bright["verdict"]["answer"]) == ("C=0", "good")
+    assert (faint["plane"], faint["verdict"]["answer"]) == ("C=1", "do not trust")
+    assert bright["psf"]["physical"]["unit"] == "micrometer"
+    assert bright["psf"]["physical"]["fwhm"][0] == pytest.approx(0.1 * bright["psf"]["pixels"]["fwhm"][0])
+    assert bright["theoretical"] == pytest.approx(0.5145e-3 * 520 / 1.3, rel=1e-3)
+
+
+def test_a_person_gets_a_table_and_the_reasons_of_what_is_not_good(results):
+    result = run(results / "out", "--device", "cpu", "--wavelength", 520, "--na", 1.3)
+    assert result.exit_code == 0, result.output
+    for text in ("C=0", "good", "do not trust", "FWHM, micrometer", "9 x 9", "0.206 micrometer"):
+        assert text in result.output
+    assert "C=1: The input has" in result.output
+    assert "C=0: " not in result.output
+
+
+def test_without_its_input_there_is_no_residual_but_the_rest(results):
+    (results / "cells.ome.tif").unlink()
+    code, found = lines(results / "out")
+    assert code == 0
+    assert [one["residual"] for one in found] == [None, None]
+    assert "not there" in found[0]["problem"]
+    assert found[0]["verdict"]["answer"] == "look closer"
+    assert found[0]["psf"]["window"] == [9, 9]
+    assert "No residual: the input" in run(results / "out", "--device", "cpu").output
+
+
+def test_an_input_that_has_changed_is_not_compared_with(results):
+    other = np.zeros((2, 64, 64), np.float32)
+    write_ome_tiff(results / "cells.ome.tif", other, "CYX", spacing=SPACING)
+    code, found = lines(results / "out" / "cells" / "napari-vdip.json")
+    assert code == 0
+    assert [one["residual"] for one in found] == [None, None]
+    assert "has changed" in found[0]["problem"]
+
+
+def test_a_broken_folder_does_not_stop_the_others(results):
+    shutil.copytree(results / "out" / "cells", results / "out" / "a")
+    (results / "out" / "a" / "napari-vdip.json").write_text("{}")
+    (results / "cells.ome.tif").unlink()
+    code, found = lines(results / "out")
+    assert code == 1
+    assert "version" in found[0]["failed"]
+    assert [one["plane"] for one in found[1:]] == ["C=0", "C=1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("nowhere",), "RESULT"),
+        ((".", "--wavelength", 500), "--na"),
+        ((".", "--na", 1.2), "--wavelength"),
+        ((".", "--na", 0, "--wavelength", 500), "--na"),
+    ],
+)
+def test_a_command_that_cannot_be_used_is_refused(tmp_path, monkeypatch, arguments, word):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert word in result.output
+
+
+def test_what_the_demo_writes_is_inspected_too(tmp_path):
+    scene = specimen("nuclei", PSF, size=64, seed=3)
+    result = deconvolve(scene.blurred, psf=PSF, samples=2, device="cpu")
+    for name in ("blurred", "latent", "psf", "std"):
+        array = scene.blurred if name == "blurred" else getattr(result, name)
+        write_ome_tiff(tmp_path / f"{name}.ome.tif", array, "YX", spacing=SPACING)
+    code, (one,) = lines(tmp_path)
+    assert code == 0
+    assert one["residual"]["chi_square"] > 0
+
+
+def test_a_result_that_was_kept_and_one_that_was_stored_agree(results):
+    # What was stored is blurred again, and lacks the border.
+    stored = load(results / "out" / "cells")
+    image = np.asarray(stored.image)
+    kept = deconvolve(image, axes="CYX", psf=PSF, samples=2, device="cpu")
+    for one, other in zip(diagnose(kept, image), diagnose(stored.result, image), strict=True):
+        assert one.psf.energy == pytest.approx(other.psf.energy, rel=1e-5)
+        assert one.residual.chi_square == pytest.approx(other.residual.chi_square, rel=0.15)
+        assert one.verdict.answer == other.verdict.answer
+
+
+def test_planes_that_a_run_did_not_reach_are_not_trusted():
+    images = np.stack([specimen("nuclei", PSF, size=48, seed=seed).blurred for seed in (0, 1, 2)])
+    whole = deconvolve(
+        images, axes="ZYX", psf=PSF, samples=2, device="cpu", progress=lambda at: at.plane > 1
+    )
+    first, second, third = diagnose(whole, images)
+    assert not any("ended" in reason for reason in first.verdict.reasons)
+    assert "The run ended early" in second.verdict.reasons[0]
+    assert (third.verdict.answer, third.psf) == ("do not trust", None)
+
+
+def test_a_region_is_compared_with_its_part_of_the_source():
+    image = specimen("filaments", PSF, size=96, seed=3).blurred
+    part = deconvolve(image, psf=PSF, region=((10, 74), (20, 90)), samples=2, device="cpu")
+    (one,) = diagnose(part, image)
+    assert one.residual.region == ((0, 64), (0, 70))
+    assert one.residual.chi_square < 1.5
+    with pytest.raises(ValueError, match="image: expected the shape"):
+        diagnose(part, image[:50])
+    with pytest.raises(ValueError, match="image: expected the shape"):
+        diagnose(part, image[None])
+
+
+@pytest.mark.parametrize(("given", "name"), [({"na": 1.0}, "wavelength"), ({"wavelength": 500.0}, "na")])
+def test_half_of_the_optics_is_not_enough(given, name):
+    image = specimen("nuclei", PSF, size=40, seed=0).blurred
+    result = deconvolve(image, psf=PSF, samples=2, device="cpu")
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        diagnose(result, image, **given)
