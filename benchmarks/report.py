@@ -1,6 +1,6 @@
-"""Write the tables and plots of ``docs/benchmarks.md`` from the results of the benchmarks.
+"""Write the tables and plots of ``docs/benchmarks.md`` and ``docs/scaling.md`` from all results.
 
-    python benchmarks/report.py [--results FOLDER] [--document FILE]
+    python benchmarks/report.py [--results FOLDER] [--document FILE ...]
 
 Text between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced by the table of that name; all
 other text of the document stays.
@@ -26,6 +26,7 @@ from napari_vdip.settings import METHODS, PRESETS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+DOCUMENTS = tuple(ROOT / "docs" / name for name in ("benchmarks.md", "scaling.md"))
 NOTHING = "Not measured yet."
 MARKED = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 NAMES = {
@@ -72,12 +73,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--document", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    parser.add_argument("--document", type=Path, nargs="+", default=DOCUMENTS)
     arguments = parser.parse_args(argv)
     runs, rows = read(arguments.results)
     blocks = {name: make(rows) for name, make in TABLES.items()}
     blocks |= {"environments": environments(runs), "missing": missing(runs)}
-    images = arguments.document.parent / "images"
+    images = arguments.document[0].parent / "images"
     images.mkdir(exist_ok=True)
     for name, draw in PLOTS.items():
         blocks[f"plot-{name}"] = NOTHING
@@ -85,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if figure is not None:
             figure.savefig(images / f"benchmark_{name}.png", dpi=80)
             blocks[f"plot-{name}"] = f"![{ALT_TEXTS[name]}](images/benchmark_{name}.png)"
-    arguments.document.write_text(filled(arguments.document.read_text(), blocks))
+    for document in arguments.document:
+        document.write_text(filled(document.read_text(), blocks))
 
 
 def filled(document: str, blocks: dict[str, str]) -> str:
@@ -268,6 +270,31 @@ def estimate(rows: list[Row]) -> str:
     return table(["", "s expected", "s", "ratio", "GB expected", "GB", "ratio"], lines)
 
 
+def workers(rows: list[Row]) -> str:
+    """Return how throughput grows with the number of workers, against the serial run of the same planes."""
+    lines = []
+    for group in by(part(rows, "workers"), "place", "image_side", "psf_side", "planes").values():
+        serial = next((row["planes_per_minute"] for row in group if not row["workers"]), None)
+        for row in sorted(group, key=lambda row: row["workers"]):
+            rate, spread = row["planes_per_minute"], row["every_planes_per_minute"]
+            lines.append(
+                [
+                    f"{size_of(row)}, {row['planes']} planes, "
+                    + (
+                        f"{row['workers']} worker{'s' * (row['workers'] > 1)}"
+                        if row["workers"]
+                        else "serial"
+                    ),
+                    f"{rate:.2f}",
+                    f"{min(spread):.2f} to {max(spread):.2f}",
+                    f"{rate / serial:.2f}" if serial else "",
+                    *(f"{row[f'{name}_seconds']:.1f}" for name in ("start", "begin", "end")),
+                ]
+            )
+    seconds = "s to start", "s to begin", "s to end"
+    return table(["", "planes per minute", "range", "times the serial run", *seconds], lines)
+
+
 def size_of(row: Row) -> str:
     """Return where and at which size a row of `speed` was measured."""
     return f"{row['place']}, {row['image_side']} px, PSF {row['psf_side']} px"
@@ -378,6 +405,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "calibration": calibration,
     "collapse": collapse,
     "orders": orders,
+    "workers": workers,
 }
 
 

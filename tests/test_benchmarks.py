@@ -14,7 +14,7 @@ from skimage.io import imsave
 from napari_vdip.scenes import gaussian_psf, specimen
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-calibration, common, datasets, estimate, noreference, peers, quality, report, speed = (
+calibration, common, datasets, estimate, noreference, peers, quality, report, scaling, speed = (
     importlib.import_module(name)
     for name in (
         "calibration",
@@ -25,6 +25,7 @@ calibration, common, datasets, estimate, noreference, peers, quality, report, sp
         "peers",
         "quality",
         "report",
+        "scaling",
         "speed",
     )
 )
@@ -231,10 +232,27 @@ def test_estimates_reach_the_report(tmp_path, monkeypatch):
     assert f"| {row['memory'] / 1e9:.2f} |" in document.read_text()
 
 
-def test_the_document_has_a_place_for_every_table_and_plot():
-    names = [
-        name for _, name, _ in report.MARKED.findall((common.ROOT / "docs" / "benchmarks.md").read_text())
-    ]
+def test_serial_runs_and_clusters_reach_the_report(tmp_path):
+    path = tmp_path / "results" / "scaling.json"
+    command = ["--quick", "--device", "cpu", "--json", str(path), "--resume", "--workers", "1"]
+    rows = scaling.main(command).rows
+    assert [row["workers"] for row in rows] == [0, 1]
+    for row in rows:
+        assert row["planes_per_minute"] == pytest.approx(60 * row["planes"] / row["planes_seconds"])
+    assert scaling.main(command).rows == rows
+    document = tmp_path / "scaling.md"
+    document.write_text("<!-- begin workers -->\n<!-- end workers -->\n")
+    report.main(["--results", str(path.parent), "--document", str(document)])
+    growth = rows[1]["planes_per_minute"] / rows[0]["planes_per_minute"]
+    lines = [line for line in document.read_text().splitlines() if "4 planes" in line]
+    assert [line.split("|")[4].strip() for line in lines] == ["1.00", f"{growth:.2f}"]
+    assert "serial" in lines[0]
+    assert "1 worker" in lines[1]
+
+
+def test_the_documents_have_a_place_for_every_table_and_plot():
+    texts = [document.read_text() for document in report.DOCUMENTS]
+    names = [name for text in texts for _, name, _ in report.MARKED.findall(text)]
     expected = {*report.TABLES, *(f"plot-{name}" for name in report.PLOTS), "environments", "missing"}
     assert set(names) == expected
     assert len(names) == len(expected)

@@ -1,22 +1,22 @@
-"""Many images: what happens to each, one plane after the other, whatever happens to the others."""
+"""Many images: what happens to each, here or on a cluster, whatever happens to the others."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from napari_vdip import workspace
-from napari_vdip.images import as_source
+from napari_vdip.cluster import Failure, Queue, check_device, gpu_of
 from napari_vdip.items import RECORD, Item, examine, place, plan, reason
 from napari_vdip.settings import Settings
-from napari_vdip.source import Source
+from napari_vdip.work import Begun, begin, end
 from napari_vdip.workspace import PlaneTask, Record, compute_plane, plane_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from distributed import Client
 
     from napari_vdip.result import Progress
 
@@ -103,9 +103,13 @@ def repeat(runs: str | Path, output: str | Path) -> list[Item]:
 
 
 def execute(
-    items: Iterable[Item], *, device: str | None = None, overwrite: bool = False
+    items: Iterable[Item],
+    *,
+    device: str | None = None,
+    overwrite: bool = False,
+    client: Client | None = None,
 ) -> Iterator[Event]:
-    """Do the items one after the other; one that fails is an event, and the next begins.
+    """Do the items one after the other, or on a cluster; one that fails is an event, and the others go on.
 
     What was done before is not done again: images whose results are there, and planes of an interrupted
     run, if settings, versions and the content of the input are the same.
@@ -115,79 +119,107 @@ def execute(
     items : iterable of Item
         From `plan` or `repeat`.
     device : str, optional
-        See `deconvolution.run`.
+        See `deconvolution.run`. On a cluster a type such as ``"cuda"``.
     overwrite : bool
         Whether to replace earlier results that were made otherwise.
+    client : Client, optional
+        From `cluster.connect`: files are read and written by its workers, and the planes of all images are
+        done as there are workers for them.
 
-    Yields
+    Returns
+    -------
+    iterator of Event
+        For each item ``"started"``, ``"step"`` and ``"plane"`` in turn, and one of the three ends. On a
+        cluster there are no steps, and the events of several items alternate. Closing it leaves what is
+        done, and cancels what is queued.
+
+    Raises
     ------
-    Event
-        For each item ``"started"``, ``"step"`` and ``"plane"`` in turn, and one of the three ends.
+    ValueError
+        If the device names one GPU of a cluster.
     """
+    if client is None:
+        return _here(items, device, overwrite)
+    check_device(device)
+    return _there(items, device, overwrite, client)
+
+
+def _here(items: Iterable[Item], device: str | None, overwrite: bool) -> Iterator[Event]:
+    """Do the items one after the other."""
     for item in items:
         try:
-            yield from _execute(item, device, overwrite)
+            yield from _one(item, device, overwrite)
         except Exception as error:  # whatever it is, the others must go on
             yield Event("failed", item, reason=reason(error))
 
 
-def _execute(item: Item, device: str | None, overwrite: bool) -> Iterator[Event]:
-    from napari_vdip.deconvolution import in_turn
-
-    planes = item.planes
-    if item.problem or planes is None:
-        raise ValueError(item.problem)
-    run = workspace.describe(item)
-    if item.sha256 not in ("", run["source"]["sha256"]):
-        raise ValueError("expected the file that the results were made from, but its content has changed")
-    if item.psf_sha256 not in ("", run["psf_sha256"]):
-        raise ValueError(f"psf: expected what the results were made with, but {item.psf} has changed")
-    made = workspace.results(item)
-    if made and made.get("format") == item.format and workspace.same(made, run):
-        workspace.remove(item)  # what a kill after the last step left
-        yield Event("skipped", item, record=made)
+def _one(item: Item, device: str | None, overwrite: bool) -> Iterator[Event]:
+    begun = begin(item, device, overwrite)
+    if begun.finished:
+        yield Event("skipped", item, record=begun.run)
         return
-    if made and not overwrite:
-        raise ValueError(f"expected no other results, but {item.folder} was made otherwise: overwrite it?")
-    if not made and item.folder.exists():
-        raise ValueError(f"expected no folder {item.folder} that holds something else than results")
-    image = item.open()
-    source = Source(as_source(image.array), planes, item.settings)
-    for index in planes.indices:
-        source.read(index)  # says what is wrong with it
-    workspace.prepare(item, planes, run)
-    done = workspace.done(item, planes)
-    total = len(planes.indices)
+    done, total = begun.done, begun.planes
     yield Event("started", item, len(done), total)
-    shared = None
-    for index, known in in_turn(source, item.settings):
-        shared = shared if known else index
-        if index in done:
-            continue
-        task = PlaneTask(
-            path=item.path,
-            scene=item.scene,
-            axes=item.axes,
-            index=index,
-            settings=item.settings,
-            partial=item.partial,
-            device=device,
-            psf=item.psf,
-            shared=shared if known else None,
-        )
+    for task in begun.tasks:
         steps = plane_steps(task)
         while True:
             try:
                 progress = next(steps)
-            except StopIteration as end:
-                done[index] = end.value
+            except StopIteration as last:
+                done[task.index] = last.value
                 break
             yield Event("step", item, len(done), total, progress=progress)
-        yield Event("plane", item, len(done), total, record=done[index])
-    run |= {
-        "device": ", ".join(sorted({record["device"] for record in done.values()})),
-        "seconds": round(sum(record["seconds"] for record in done.values()), 3),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    workspace.finish(item, planes, image, run, [done[index] for index in planes.indices])
-    yield Event("done", item, total, total, record=run)
+        yield Event("plane", item, len(done), total, record=done[task.index])
+    yield Event("done", item, total, total, record=end(item, begun.run, done))
+
+
+def _there(items: Iterable[Item], device: str | None, overwrite: bool, client: Client) -> Iterator[Event]:
+    """Do the items on a cluster, where each begins, has its planes done, and ends."""
+    begun: dict[str, Begun] = {}
+    with Queue(client) as queue:
+        for item in items:
+            queue.submit((item, None), "begin", item.name, begin, _absolute(item), device, overwrite)
+        for (item, task), outcome in queue:
+            if isinstance(outcome, Failure):
+                queue.cancel(_of(item))
+                yield Event("failed", item, reason=outcome.reason)
+                continue
+            if item.name not in begun:
+                if outcome.finished:
+                    yield Event("skipped", item, record=outcome.run)
+                    continue
+                begun[item.name] = state = outcome
+                done, total, resources = state.done, state.planes, gpu_of(client, device)
+                yield Event("started", item, len(done), total)
+                ready = [one for one in state.tasks if one.shared is None or one.shared in done]
+            elif task is not None:
+                state = begun[item.name]
+                done, total = state.done, state.planes
+                done[task.index] = outcome
+                yield Event("plane", item, len(done), total, record=outcome)
+                ready = state.that_share(task)
+            else:
+                total = begun.pop(item.name).planes
+                yield Event("done", item, total, total, record=outcome)
+                continue
+            for one in ready:
+                name = f"{item.name} {item.planes.name(one.index)}"
+                # Before what has not begun, so that few images are half done.
+                queue.submit(
+                    (item, one), "plane", name, compute_plane, one, priority=1, resources=resources
+                )
+            if len(done) == total:
+                queue.submit(
+                    (item, None), "end", item.name, end, _absolute(item), state.run, done, priority=2
+                )
+
+
+def _of(item: Item) -> Callable[[Any], bool]:
+    """Return what chooses the work for an item."""
+    return lambda tag: tag[0].name == item.name
+
+
+def _absolute(item: Item) -> Item:
+    """Return an item that processes in other folders can do."""
+    psf = item.psf and item.psf.absolute()
+    return replace(item, path=item.path.absolute(), folder=item.folder.absolute(), psf=psf)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from napari_vdip.options import bad_option, read_settings, settings_from, with_s
 from napari_vdip.settings import PRESETS, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from rich.progress import Progress as Bar
 
@@ -121,6 +122,15 @@ def run(
         typer.Option(help="File with the known point spread function, or one for each channel or plane."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Work on the Dask cluster whose scheduler is at this address."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Work in this many processes on this machine.")
+    ] = None,
     from_metadata: Annotated[
         Path | None, typer.Option(help="Repeat what made the results in this folder, in place of INPUT.")
     ] = None,
@@ -136,7 +146,7 @@ def run(
     The same command goes on where it was interrupted. Exit codes: 0 all done, 1 some images failed,
     2 something is wrong with the command, 130 interrupted.
     """
-    from napari_vdip import batch
+    from napari_vdip import batch, cluster
 
     try:
         if from_metadata:
@@ -154,7 +164,7 @@ def run(
                 psf=psf,
                 joint_colours="channels" not in {**stored, **changes},
             )
-        if not dry_run:
+        if not dry_run and scheduler is None:
             from napari_vdip.devices import choose_device
 
             choose_device(device)
@@ -164,12 +174,20 @@ def run(
         print_plan(items, json)
         raise typer.Exit(SOME_FAILED if any(item.problem for item in items) else 0)
     ends: list[Event] = []
-    events = noting_ends(batch.execute(items, device=device, overwrite=overwrite), ends)
-    try:
-        print_events(events, items, json)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: the same command goes on where it stopped", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    with ExitStack() as stack:
+        try:
+            client = stack.enter_context(cluster.connect(scheduler, workers))
+            events = batch.execute(items, device=device, overwrite=overwrite, client=client)
+        except ValueError as error:
+            raise bad_option(error) from None
+        if client:
+            typer.echo(f"{client.dashboard_link} shows what the workers do", err=True)
+        try:
+            # Closed before the cluster is, so that nothing is left queued.
+            print_events(stack.enter_context(closing(noting_ends(events, ends))), items, json)
+        except KeyboardInterrupt:
+            typer.echo("interrupted: the same command goes on where it stopped", err=True)
+            raise typer.Exit(INTERRUPTED) from None
     print_summary(ends, json)
     raise typer.Exit(SOME_FAILED if any(end.kind == "failed" for end in ends) else 0)
 
@@ -189,7 +207,7 @@ def print_plan(items: Sequence[Item], json: bool) -> None:
             typer.echo("\n".join(f"  -> {path}" for path in data["output"]))
 
 
-def noting_ends(events: Iterable[Event], ends: list[Event]) -> Iterator[Event]:
+def noting_ends(events: Iterable[Event], ends: list[Event]) -> Generator[Event]:
     """Pass events on, and note those that end an image."""
     for event in events:
         if event.kind in ("done", "skipped", "failed"):
@@ -206,16 +224,17 @@ def print_events(events: Iterable[Event], items: Sequence[Item], json: bool) -> 
             typer.echo(text)
         return
     with progress_bar() as bar:
-        task = bar.add_task("", total=1.0, stage="", step="", terms="")
+        task = bar.add_task("", total=len(items), stage="", step="", terms="")
+        fractions: dict[str, float] = {}
         for event in events:
             if event.kind != "step":
                 bar.console.print(report.line(event, items), markup=False, highlight=False)
-            if event.kind == "started":
-                bar.reset(task)
+            ended = event.kind in ("done", "skipped", "failed")
+            fractions[event.item.name] = 1.0 if ended else event.fraction
             # A look at the terms makes a GPU wait.
             seldom = event.progress and event.progress.estimate.step % LOOK_EVERY == 1
             fields = _bar_fields(event.progress) if event.progress and seldom else {}
-            bar.update(task, completed=event.fraction, **fields)
+            bar.update(task, completed=sum(fractions.values()), **fields)
 
 
 def print_summary(ends: Sequence[Event], json: bool) -> None:

@@ -133,6 +133,20 @@ def run(
     Takes the arguments of `deconvolve`, and `out` of `deconvolve_stack`. Send ``True`` to stop and keep
     what there is.
     """
+    target = choose_device(device)
+    return _run(*prepare(image, settings, axes, psf, region, out, changes), target)
+
+
+def prepare(
+    image: Any,
+    settings: Settings | None,
+    axes: str | None,
+    psf: Any,
+    region: Any,
+    out: Mapping[str, Any] | None,
+    changes: Mapping[str, Any],
+) -> tuple[Source, Sink, Settings, NDArray[np.float64] | None]:
+    """Check the arguments of `run`; return whence, whither and how, and point spread functions if known."""
     settings = (settings or Settings()).replace(**changes)
     array = as_source(image)
     planes = plan(array.shape, axes, settings.channels)
@@ -144,9 +158,8 @@ def run(
         settings = settings.replace(psf_source="given", psf_shape=size)
     elif settings.psf_source == "given":
         raise ValueError("psf: expected a point spread function with psf_source = 'given', got None")
-    target = choose_device(device)
     source = Source(array, planes, settings, region)
-    return _run(source, Sink(source.planes, settings, out), settings, psf, target)
+    return source, Sink(source.planes, settings, out), settings, psf
 
 
 def run_shared(
@@ -174,6 +187,28 @@ def run_shared(
     target = choose_device(device)
     source, shared = Source(array, planes, settings), torch.from_numpy(kernel)[None, None].to(target)
     return _run(source, Sink(planes, settings), settings, None, target, shared)
+
+
+def run_plane(
+    image: NDArray[Any],
+    settings: Settings,
+    *,
+    psf: NDArray[np.float64] | None = None,
+    kernel: Array | None = None,
+    region: Any = None,
+    device: str | None = None,
+) -> Generator[Progress, bool | None, Deconvolution]:
+    """Deconvolve one plane ``(Y, X, C)`` of a stack, as `run` does in its turn.
+
+    Takes what `Source.read` gives, with its ``inside`` as the region, and one of the point spread functions
+    of `prepare`, or the kernel of another plane as `run_shared` does.
+    """
+    planes = plan(image.shape, "YXC", "joint")  # whatever the channels of the stack: this is one plane
+    target = choose_device(device)
+    source = Source(image, planes, settings, region)
+    psfs = None if psf is None else planes.as_psfs(psf)
+    shared = None if kernel is None else torch.from_numpy(kernel)[None, None].to(target)
+    return _run(source, Sink(source.planes, settings), settings, psfs, target, shared)
 
 
 def _run(
@@ -230,22 +265,30 @@ def _run(
     )
 
 
-def in_turn(source: Source, settings: Settings) -> Iterator[tuple[tuple[int, ...], bool]]:
+def in_turn(
+    source: Source, settings: Settings, details: Mapping[tuple[int, ...], float] | None = None
+) -> Iterator[tuple[tuple[int, ...], bool]]:
     """Give the index of every plane in turn, and whether it has the kernel of the plane before.
 
-    For one kernel a channel, its planes are read to find the one with the most detail, which comes first.
+    For one kernel a channel, the plane with the most detail comes first; unless the `details` of all planes
+    are given, they are read to find it.
     """
     if settings.psf_source != "channel":
         yield from ((index, False) for index in source.planes.indices)
         return
 
     def amount(index: tuple[int, ...]) -> float:
-        return searched(Plane(source.read(index), settings, torch.device("cpu")))[1]
+        return details[index] if details is not None else amount_of_detail(source.read(index), settings)
 
     for group in source.planes.groups:
         first = max(group, key=amount) if len(group) > 1 else group[0]
         yield first, False
         yield from ((index, True) for index in group if index != first)
+
+
+def amount_of_detail(image: NDArray[Any], settings: Settings) -> float:
+    """Return how much detail there is where a plane ``(Y, X, C)`` would be searched for its kernel."""
+    return searched(Plane(image, settings, torch.device("cpu")))[1]
 
 
 def kernel_of(psf: NDArray[np.floating], device: torch.device) -> Tensor:

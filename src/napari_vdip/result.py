@@ -108,8 +108,8 @@ class Progress:
         This step's estimate, with its step and stage.
     seconds : float
         Time since the start of the run.
-    source : Plane or Mosaic
-        What makes arrays of the estimate.
+    source : Plane or Mosaic or None
+        What makes arrays of the estimate; ``None`` for a plane that was done on a cluster.
     inside : tuple of slice
         Rows and columns of these that are in the result.
     """
@@ -120,7 +120,7 @@ class Progress:
     index: tuple[int, ...]
     estimate: Estimate
     seconds: float
-    source: Plane | Mosaic
+    source: Plane | Mosaic | None
     inside: Region
 
     @property
@@ -134,5 +134,13 @@ class Progress:
         return self.seconds * (1 / self.fraction - 1)
 
     def preview(self) -> Restored:
-        """Convert the estimate to arrays ``(Y, X, C)`` in source units, without the std map."""
+        """Convert the estimate to arrays ``(Y, X, C)`` in source units, without the std map.
+
+        Raises
+        ------
+        ValueError
+            If the plane was done on a cluster, from where its images do not come twice.
+        """
+        if self.source is None:
+            raise ValueError(f"preview: expected a plane that was done here, got {self.name or 'another'}")
         return self.source.preview(self.estimate).cut(self.inside)

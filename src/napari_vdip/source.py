@@ -85,9 +85,16 @@ class Source:
     def read(self, index: tuple[int, ...]) -> NDArray[Any]:
         """Read a plane ``(Y, X, C)``; a `ValueError` says which it is and what is wrong with it."""
         plane = self._all.take(self._array, index, self._area)
-        place = self._all.name(index)
-        check_plane(plane, self._settings, f"image, {place}" if place else "image")
+        check_plane(plane, self._settings, self.name(index))
         return plane
+
+    def lazy(self, index: tuple[int, ...]) -> Any:
+        """Return what `read` would read of a Dask array, as one, unchecked."""
+        return self._all.take_lazy(self._array, index, self._area)
+
+    def name(self, index: tuple[int, ...]) -> str:
+        """Name of a plane in messages."""
+        return ", ".join(filter(None, ("image", self._all.name(index))))
 
 
 def given_psfs(psf: Any, planes: Plan) -> NDArray[np.float64]:

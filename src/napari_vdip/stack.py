@@ -87,7 +87,15 @@ class Plan:
 
     def take(self, array: Any, index: tuple[int, ...], area: Region = WHOLE) -> NDArray[Any]:
         """Read a plane of the array, or an area of it, as ``(Y, X, C)``; a view of a NumPy array."""
-        plane = np.asarray(array[self._at(index, area)])
+        plane: NDArray[Any] = self._as_yxc(np.asarray(array[self._at(index, area)]))
+        return plane
+
+    def take_lazy(self, array: Any, index: tuple[int, ...], area: Region = WHOLE) -> Any:
+        """Return what `take` would read of a Dask array, as one."""
+        return self._as_yxc(array[self._at(index, area)])
+
+    def _as_yxc(self, plane: Any) -> Any:
+        """Give a plane the axes ``(Y, X, C)``."""
         left = [axis for axis in self.axes if self.axes.index(axis) not in self.stacked]
         if "C" not in left:
             plane, left = plane[..., None], [*left, "C"]

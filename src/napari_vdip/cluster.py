@@ -1,0 +1,301 @@
+"""Work on a Dask cluster: how it is reached, what is sent there, what comes back.
+
+It knows nothing of images. `batch` and `lazy` say what the work is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from napari_vdip.items import reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from distributed import Client, Future, SpecCluster
+
+RETRIES = 3
+"""Times that a piece of work is begun again if its worker was lost, or if it met an `OSError`. For lost
+workers a running scheduler has its own limit: ``distributed.scheduler.allowed-failures``, 3 as well."""
+PATIENCE = 5.0
+"""Seconds that a scheduler has to answer."""
+HERE = "127.0.0.1"
+"""Where a local cluster listens: no other machine reaches it."""
+GPU = "GPU"
+"""Name of the resource that workers declare for their GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What comes of work that cannot be done, in place of its result.
+
+    Attributes
+    ----------
+    reason : str
+        Why, in one line.
+    bad_value : bool
+        Whether it was a `ValueError`.
+    """
+
+    reason: str
+    bad_value: bool = False
+
+
+@contextmanager
+def connect(scheduler: str | None = None, workers: int | None = None) -> Iterator[Client | None]:
+    """Reach a running cluster, or start one on this machine that ends with the context.
+
+    Parameters
+    ----------
+    scheduler : str, optional
+        Address of a running scheduler, such as ``"tcp://node7:8786"``.
+    workers : int, optional
+        Number of processes to start here. Each does one thing at a time, on its part of the cores and, if
+        there are any, on one GPU.
+
+    Yields
+    ------
+    Client or None
+        ``None`` if neither is given.
+
+    Raises
+    ------
+    ValueError
+        If there is no such scheduler, both are given, or Dask's scheduler is not installed.
+    """
+    if scheduler is None and workers is None:
+        yield None
+        return
+    name = "workers" if scheduler is None else "scheduler"
+    if scheduler is not None and workers is not None:
+        raise ValueError(f"workers: expected none beside a scheduler, got {workers}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers: expected at least 1, got {workers}")
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError(
+            f"{name}: expected the package distributed: pip install 'napari-vdip[cluster]'"
+        ) from None
+    if scheduler is not None:
+        _check_answer(scheduler)
+        with Client(scheduler, timeout=PATIENCE, set_as_default=False) as client:
+            yield client
+    else:
+        with _local(workers or 1) as cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+def active_client() -> Client | None:
+    """Return the client that is active here, if there is one; none in a task of its workers."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        distributed.get_worker()
+    except ValueError:
+        pass
+    else:
+        return None
+    try:
+        client: Client = distributed.Client.current()
+    except ValueError:
+        return None
+    return None if client.asynchronous or client.status != "running" else client
+
+
+class Queue:
+    """Work on a cluster. Iterating gives what comes of it, in any order, until nothing is left.
+
+    More can be submitted meanwhile. It is a context, at whose end what is still queued is cancelled.
+
+    Parameters
+    ----------
+    client : Client
+        From `connect` or any other.
+    """
+
+    def __init__(self, client: Client):
+        from distributed import as_completed
+
+        self._client = client
+        self._run = uuid4().hex
+        self._completed = as_completed(loop=client.loop)
+        self._jobs: dict[Any, tuple[Any, Future[Any]]] = {}
+
+    def submit(
+        self,
+        tag: Any,
+        kind: str,
+        name: str,
+        work: Callable[..., Any],
+        *arguments: Any,
+        priority: int = 0,
+        resources: Mapping[str, float] | None = None,
+    ) -> None:
+        """Send a piece of work to the cluster.
+
+        Parameters
+        ----------
+        tag : object
+            What its result comes with; stays here.
+        kind, name : str
+            What the dashboard calls it; the name is its own.
+        work : callable
+            A function of a module that workers have.
+        *arguments
+            Plain data, or Dask arrays: these are computed on the cluster, and `work` gets NumPy arrays.
+        priority : int
+            What is higher is done before what is queued already.
+        resources : mapping, optional
+            What it takes of a worker's resources, see `gpu_of`.
+        """
+        from dask.base import is_dask_collection
+
+        options: dict[str, Any] = {"priority": priority, "retries": RETRIES, "resources": resources}
+        ready = [self._client.compute(a, **options) if is_dask_collection(a) else a for a in arguments]
+        key = (kind, name, self._run)
+        future = self._client.submit(_attempt, work, *ready, key=key, pure=False, **options)
+        self._jobs[future.key] = tag, future
+        self._completed.add(future)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Yield the tag of each piece of work with its result, or with a `Failure`."""
+        for future in self._completed:
+            tag, _ = self._jobs.pop(future.key, (None, None))
+            if tag is None:  # cancelled
+                continue
+            try:
+                result = future.result()
+            except Exception as error:  # of a lost worker, a lost scheduler, a file
+                result = Failure(reason(error), isinstance(error, ValueError))
+            yield tag, result
+
+    def cancel(self, chosen: Callable[[Any], bool] = lambda tag: True) -> None:
+        """Cancel the work whose tag is chosen; what a worker is at, it does to the end."""
+        dropped = [key for key, (tag, _) in self._jobs.items() if chosen(tag)]
+        if dropped:
+            self._client.cancel([self._jobs.pop(key)[1] for key in dropped])
+
+    def __enter__(self) -> Queue:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
+
+
+def gpu_of(client: Client, device: str | None) -> dict[str, float]:
+    """Return what a plane takes of a worker's resources: its GPU, if any worker declares one.
+
+    Where none does, workers do as many planes at a time as they have threads, on the first GPU that they
+    see: dask-cuda, SLURM and `connect` show each its own.
+    """
+    if device == "cpu":
+        return {}
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return {GPU: 1.0} if any(worker["resources"].get(GPU) for worker in workers) else {}
+
+
+def check_device(device: str | None) -> None:
+    """Check that a device can be meant on every worker.
+
+    Raises
+    ------
+    ValueError
+        If it names one GPU of several.
+    """
+    if device and ":" in device:
+        raise ValueError(f"device: expected 'auto' or a type such as 'cuda' on a cluster, got {device!r}")
+
+
+def environment_of(
+    worker: int, workers: int, cores: int, gpus: int, own: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what a worker on this machine is to find in its environment: its share of cores and GPUs.
+
+    Parameters
+    ----------
+    worker, workers : int
+        Its number from 0, and how many there are. If there are more than GPUs, some share one.
+    cores, gpus : int
+        What this process can use.
+    own : mapping
+        Environment of this process; a number of threads that is set there holds for each worker.
+    """
+    threads = own.get("OMP_NUM_THREADS") or str(max(1, cores // workers))
+    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    if gpus:
+        shown = own.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+        environment["CUDA_VISIBLE_DEVICES"] = shown.split(",")[:gpus][worker % gpus].strip()
+    return environment
+
+
+def _local(workers: int) -> SpecCluster:
+    """Start a cluster of processes with one thread each; what they share, they share from the start."""
+    import torch
+    from dask.system import CPU_COUNT
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    # No limit of memory: a worker ended for its memory would begin the same plane again.
+    options = {"nthreads": 1, "host": HERE, "memory_limit": 0, "silence_logs": logging.ERROR}
+    gpus = torch.cuda.device_count()
+    return SpecCluster(
+        workers={
+            number: {
+                "cls": Nanny,
+                "options": options | {"env": environment_of(number, workers, CPU_COUNT, gpus, os.environ)},
+            }
+            for number in range(workers)
+        },
+        scheduler={
+            "cls": Scheduler,
+            "options": {
+                "host": HERE,
+                "dashboard_address": f"{HERE}:0",
+                "allowed_failures": RETRIES,
+            },
+        },
+        silence_logs=logging.ERROR,
+    )
+
+
+def _check_answer(address: str) -> None:
+    """Check that a scheduler answers at an address, before a client waits for it."""
+    from distributed import rpc
+    from distributed.security import Security
+
+    async def ask() -> Any:
+        connection = Security().get_connection_args("client")
+        async with rpc(address, timeout=PATIENCE, connection_args=connection) as scheduler:
+            return await asyncio.wait_for(scheduler.identity(), PATIENCE)
+
+    try:
+        kind = asyncio.run(ask())["type"]
+        problem = "" if kind == "Scheduler" else f"that is a {kind}"
+    except Exception as error:  # what answers may be anything
+        problem = reason(error)
+    if problem:
+        raise ValueError(
+            f"scheduler: expected the address of a running Dask scheduler, got {address!r}: {problem}"
+        )
+
+
+def _attempt(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Do a piece of work on a worker; only what may pass is an error to Dask, which tries again."""
+    import dask
+
+    # What is lazy in the work is read here, not sent to the cluster as more work.
+    with dask.config.set(scheduler="synchronous"):
+        try:
+            return work(*arguments)
+        except OSError:
+            raise
+        except Exception as error:  # the same would happen again
+            return Failure(reason(error), isinstance(error, ValueError))

@@ -1,0 +1,124 @@
+"""One image from the file to its results, in pieces of work that any process can do that sees the files.
+
+`begin`, then `workspace.compute_plane` for every plane, then `end`. What passes between them is plain data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from napari_vdip import workspace
+from napari_vdip.images import as_source
+from napari_vdip.source import Source
+from napari_vdip.workspace import Index, PlaneTask, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_vdip.items import Item
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An image whose folder is prepared; plain data.
+
+    Attributes
+    ----------
+    run : dict
+        What is done, see `workspace.describe`; if `finished`, the record of the results.
+    planes : int
+        How many it has.
+    tasks : tuple of PlaneTask
+        Those to do, in turn.
+    done : dict
+        Records of those that are done.
+    finished : bool
+        Whether the results are there already.
+    """
+
+    run: Record
+    planes: int = 0
+    tasks: tuple[PlaneTask, ...] = ()
+    done: dict[Index, Record] = field(default_factory=dict)
+    finished: bool = False
+
+    def that_share(self, task: PlaneTask) -> list[PlaneTask]:
+        """Return the planes to do that take the kernel of another, which is done."""
+        if task.settings.psf_source != "channel" or task.shared is not None:
+            return []
+        return [one for one in self.tasks if one.shared == task.index]
+
+
+def begin(item: Item, device: str | None, overwrite: bool) -> Begun:
+    """Check an image and everything about it, and prepare its folder.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be done, or its results are not to be replaced.
+    """
+    from napari_vdip.deconvolution import in_turn
+
+    planes = item.planes
+    if item.problem or planes is None:
+        raise ValueError(item.problem)
+    run = workspace.describe(item)
+    if item.sha256 not in ("", run["source"]["sha256"]):
+        raise ValueError("expected the file that the results were made from, but its content has changed")
+    if item.psf_sha256 not in ("", run["psf_sha256"]):
+        raise ValueError(f"psf: expected what the results were made with, but {item.psf} has changed")
+    made = workspace.results(item)
+    if made and _is(made, item, run):
+        workspace.remove(item)  # what a kill after the last step left
+        return Begun(made, finished=True)
+    if made and not overwrite:
+        raise ValueError(f"expected no other results, but {item.folder} was made otherwise: overwrite it?")
+    if not made and item.folder.exists():
+        raise ValueError(f"expected no folder {item.folder} that holds something else than results")
+    source = Source(as_source(item.open().array), planes, item.settings)
+    for index in planes.indices:
+        source.read(index)  # says what is wrong with it
+    workspace.prepare(item, planes, run)
+    done = workspace.done(item, planes)
+    tasks, shared = [], None
+    for index, known in in_turn(source, item.settings):
+        shared = shared if known else index
+        if index in done:
+            continue
+        task = PlaneTask(
+            path=item.path,
+            scene=item.scene,
+            axes=item.axes,
+            index=index,
+            settings=item.settings,
+            partial=item.partial,
+            device=device,
+            psf=item.psf,
+            shared=shared if known else None,
+        )
+        tasks.append(task)
+    return Begun(run, len(planes.indices), tuple(tasks), done)
+
+
+def end(item: Item, run: Record, done: Mapping[Index, Record]) -> Record:
+    """Write the results of an image whose planes are done, and return their record."""
+    made = workspace.results(item)
+    if made and _is(made, item, run):  # it was done, but the worker that did it could not say so
+        workspace.remove(item)
+        return made
+    assert item.planes is not None
+    run = run | {
+        "device": ", ".join(sorted({record["device"] for record in done.values()})),
+        "seconds": round(sum(record["seconds"] for record in done.values()), 3),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    records = [done[index] for index in item.planes.indices]
+    workspace.finish(item, item.planes, item.open(), run, records)
+    return run
+
+
+def _is(made: Record, item: Item, run: Record) -> bool:
+    """Whether results are those of this run."""
+    return bool(made.get("format") == item.format and workspace.same(made, run))

@@ -1,0 +1,363 @@
+"""Work on a real cluster of several processes: the same results, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+
+import dask.array as da
+import distributed
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from typer.testing import CliRunner
+
+from napari_vdip import Settings, batch, cluster, deconvolve, deconvolve_stack
+from napari_vdip.cli import app
+from napari_vdip.cluster import Queue, check_device, connect, environment_of, gpu_of
+from napari_vdip.io import read
+from napari_vdip.scenes import cells
+
+SMALL = Settings(psf_shape=5, widths=(4,) * 5, steps=2, refinements=2, samples=2)
+SHARED = SMALL.replace(psf_source="channel")
+PSF = np.outer([1, 2, 1], [1, 3, 2])
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A cluster of two processes, which no test may end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        with connect(workers=2) as client:
+            client.wait_for_workers(2)
+            yield client
+
+
+@pytest.fixture(scope="module")
+def array():
+    """Axes TCYX."""
+    return np.stack([cells(size=40, psf_size=5, seed=seed).blurred for seed in range(4)]).reshape(
+        2, 2, 40, 40
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(array):
+    """What `array` becomes in this process, for both sources of a point spread function."""
+    return {
+        settings: deconvolve(array, settings, axes="TCYX", device="cpu") for settings in (SMALL, SHARED)
+    }
+
+
+@pytest.fixture
+def stack(tmp_path, array, monkeypatch):
+    """Name of a file with `array` in the current folder, which is not that of the workers."""
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite("stack.tif", array, photometric="minisblack", metadata={"axes": "TCYX"})
+    return "stack.tif"
+
+
+def assert_results(item, expected):
+    for name in ("latent", "std", "psf"):
+        found = read(item.folder / f"{name}.ome.zarr").array.compute()
+        np.testing.assert_array_equal(found, getattr(expected, name), err_msg=name)
+    assert not item.partial.exists()
+
+
+# --- files -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [SMALL, SHARED])
+def test_a_cluster_writes_what_a_serial_run_does_and_says_the_same(client, stack, expected, settings):
+    items = batch.plan([stack], "out", settings)
+    events = list(batch.execute(items, device="cpu", client=client))
+    assert [event.kind for event in events] == ["started", *["plane"] * 4, "done"], events[-1].reason
+    assert [event.number for event in events] == [0, 1, 2, 3, 4, 4]
+    assert_results(items[0], expected[settings])
+    planes = json.loads((items[0].folder / "napari-vdip.json").read_text())["planes"]
+    searched = ["search" in course["stage"] for course in expected[settings].history]
+    assert [plane["psf_from"] is None for plane in planes] == searched
+    assert sum(searched) == (2 if settings is SHARED else 4)
+    assert [event.kind for event in batch.execute(items, client=client)] == ["skipped"]
+    assert [event.kind for event in batch.execute(items)] == ["skipped"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_worker_that_is_killed_costs_no_result(client, stack, expected):
+    [item] = batch.plan([stack], "out", SMALL)
+    pids, killed = client.run(os.getpid), None
+    for event in batch.execute([item], device="cpu", client=client):
+        if event.kind == "plane" and killed is None:
+            at_work = {worker: keys for worker, keys in client.processing().items() if keys}
+            worker, keys = next(iter(at_work.items()))
+            assert {key[0] for key in keys} == {"plane"}
+            killed = pids[worker]
+            os.kill(killed, signal.SIGKILL)
+    assert (event.kind, event.reason) == ("done", "")
+    assert_results(item, expected[SMALL])
+    client.wait_for_workers(2)
+    assert killed not in client.run(os.getpid).values()
+
+
+def test_a_run_that_is_interrupted_goes_on_where_it_was(client, stack, expected):
+    [item] = batch.plan([stack], "out", SHARED)
+    events = batch.execute([item], device="cpu", client=client)
+    assert next(event for event in events if event.kind == "plane").number == 1
+    events.close()
+    assert not item.folder.exists()
+    again = list(batch.execute([item], device="cpu", client=client))
+    assert again[0].kind == "started"
+    assert again[0].number >= 1
+    assert [event.kind for event in again[1:]] == ["plane"] * (4 - again[0].number) + ["done"]
+    assert_results(item, expected[SHARED])
+
+
+def test_an_image_that_fails_costs_no_other_and_says_what_it_says_in_a_serial_run(client, stack, expected):
+    tifffile.imwrite("a constant.tif", np.zeros((2, 40, 40), np.float32))
+    tifffile.imwrite("psf.tif", np.ones((5, 5), np.float32))
+    [lost] = batch.plan([stack], "lost", SMALL, psf="psf.tif")
+    tifffile.imwrite("psf.tif", np.full((5, 5), -1, np.float32))  # seen when the planes are done
+    constant, good = batch.plan(["a constant.tif", stack], "out", SMALL)
+    events = list(batch.execute([lost, constant, good], device="cpu", client=client))
+    ends = {event.item.name + event.item.folder.parent.name: event for event in events}
+    assert sum(event.kind in ("done", "failed") for event in events) == 3
+    assert ends["stackout"].kind == "done"
+    assert_results(good, expected[SMALL])
+    serial = [event for event in batch.execute([lost, constant], device="cpu") if event.kind == "failed"]
+    assert [event.reason for event in serial] == [ends["stacklost"].reason, ends["a constantout"].reason]
+    assert "not negative" in serial[0].reason
+
+
+def test_the_command_works_on_a_cluster_as_it_does_alone(client, stack):
+    tifffile.imwrite("empty.tif", np.zeros((1, 40, 40), np.float32))
+    options = (
+        "--psf-shape",
+        "5",
+        "--steps",
+        "1",
+        "--refinements",
+        "0",
+        "--samples",
+        "2",
+        "--device",
+        "cpu",
+    )
+    command = ("run", "empty.tif", stack, "--output", "out", "--json", *options)
+    ran = CliRunner().invoke(app, [*command, "--scheduler", client.scheduler.address])
+    events = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert sorted(event["event"] for event in events) == sorted(
+        ["failed", "started", *["plane"] * 4, "done", "summary"]
+    )
+    assert events[-1] == {"event": "summary", "done": 1, "skipped": 0, "failed": 1}
+    assert ran.exit_code == 1
+    assert client.status == "running"
+
+
+# --- arrays ------------------------------------------------------------------------------------------
+
+
+def folder_of(path, shape, chunks):
+    """A Zarr array in files."""
+    return zarr.create_array(path, shape=shape, chunks=chunks, dtype="float32", fill_value=np.nan)
+
+
+@pytest.mark.parametrize("settings", [SMALL, SHARED])
+def test_a_dask_array_gives_on_a_cluster_what_it_gives_here(client, array, expected, tmp_path, settings):
+    image, here = da.from_array(array, (2, 1, 30, 40)), expected[settings]
+    aligned = folder_of(tmp_path / "latent.zarr", array.shape, (1, 1, 40, 40))
+    across = folder_of(tmp_path / "std.zarr", array.shape, (2, 2, 40, 40))
+    out = {"latent": aligned, "std": across, "reblurred": np.zeros(array.shape, np.float32)}
+    seen = []
+    with client.as_current():
+        there = deconvolve_stack(image, settings, axes="TCYX", device="cpu", out=out, progress=seen.append)
+    assert there.latent is aligned
+    for name in ("latent", "std", "psf", "reblurred", "noise"):
+        np.testing.assert_array_equal(getattr(there, name)[...], getattr(here, name), err_msg=name)
+    for one, other in zip(there.history, here.history, strict=True):
+        np.testing.assert_array_equal(one["noise"], other["noise"])
+    assert (there.stopped, there.axes, there.device, there.settings) == (
+        "finished",
+        "TCYX",
+        "cpu",
+        settings,
+    )
+    assert [progress.plane for progress in seen] == [1, 2, 3, 4]
+    assert {progress.index for progress in seen} == set(np.ndindex(2, 2))
+    assert [progress.fraction for progress in seen] == pytest.approx(np.arange(1, 5) / 4)
+    with pytest.raises(ValueError, match="preview: expected"):
+        seen[0].preview()
+
+
+@pytest.mark.parametrize("channels", ["separate", "joint"])
+def test_known_psf_region_and_channels_are_as_they_are_here(client, array, channels):
+    given = {"axes": "ZCYX", "channels": channels, "psf": PSF, "device": "cpu", "samples": 2}
+    given["region"] = np.s_[3:20, 25:38]
+    image = da.from_array(array, (1, 2, 40, 20))
+    here = deconvolve_stack(image, **given)
+    with client.as_current():
+        there = deconvolve_stack(image, **given)
+    for name in ("latent", "std", "psf", "noise"):
+        np.testing.assert_array_equal(getattr(there, name), getattr(here, name), err_msg=name)
+    assert there.region == here.region == ((3, 20), (25, 38))
+
+
+def test_a_bad_plane_is_named_and_a_bad_argument_is_refused_before(client, array):
+    image = da.from_array(np.where(np.arange(2)[:, None, None, None] == 1, np.nan, array), (1, 1, 40, 40))
+    with client.as_current():
+        for source in ("plane", "channel"):
+            with pytest.raises(ValueError, match=r"image, T=1, C=[01]: expected finite"):
+                deconvolve_stack(image, SMALL, axes="TCYX", device="cpu", psf_source=source)
+        with pytest.raises(ValueError, match="device: expected one of"):
+            deconvolve_stack(image, SMALL, axes="TCYX", device="abacus")
+        with pytest.raises(ValueError, match="device: expected 'auto' or a type"):
+            deconvolve_stack(image, SMALL, axes="TCYX", device="cuda:1")
+        with pytest.raises(ValueError, match="axes: expected 4"):
+            deconvolve_stack(image, SMALL, axes="TYX")
+
+
+def test_a_stack_that_is_stopped_keeps_what_is_done(client, array):
+    given = {"axes": "TCYX", "psf": PSF, "device": "cpu", "samples": 2}
+    with client.as_current():
+        result = deconvolve_stack(da.from_array(array), **given, progress=lambda p: p.plane == 2)
+    assert result.stopped.startswith("stopped by the user (T=")
+    done = np.isfinite(result.latent).all((2, 3))
+    assert (done.sum(), len(result.noise)) == (2, 2)
+    assert np.isnan(result.latent[~done]).all()
+
+
+# --- work --------------------------------------------------------------------------------------------
+
+
+def attempt(folder, error):
+    """Leave a trace and fail, or end the process."""
+    (folder / os.urandom(8).hex()).touch()
+    if error is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "times"), [(ValueError("never"), 1), (ZeroDivisionError("no"), 1), (OSError("busy"), 4)]
+)
+def test_only_what_may_pass_is_tried_again(client, tmp_path, error, times):
+    with Queue(client) as queue:
+        queue.submit("tag", "test", str(error), attempt, tmp_path, error)
+        [(tag, failure)] = list(queue)
+    assert tag == "tag"
+    assert str(error) in failure.reason
+    assert failure.bad_value == isinstance(error, ValueError)
+    assert len(list(tmp_path.iterdir())) == times
+
+
+def wait_for(gate, folder):
+    """Leave a trace, then wait for an event of the cluster."""
+    (folder / os.urandom(8).hex()).touch()
+    return distributed.Event(gate).wait(60)
+
+
+def test_what_is_queued_at_the_end_of_the_context_is_not_done(client, tmp_path):
+    gate = distributed.Event("gate", client=client)
+    with Queue(client) as queue:
+        queue.submit(0, "test", "first", os.getpid, priority=1)
+        for number in range(50):
+            queue.submit(number, "test", str(number), wait_for, "gate", tmp_path)
+        assert next(iter(queue))[0] == 0
+    gate.set()
+    with Queue(client) as queue:  # by the time that this is done, what is still queued would be
+        queue.submit(0, "test", "last", os.getpid, priority=-1)
+        assert len(list(queue)) == 1
+    assert len(list(tmp_path.iterdir())) < 10
+
+
+def test_work_that_takes_a_gpu_goes_to_workers_that_declare_one():
+    kinds = {"with": {"GPU": 1}, "without": {}}
+    workers = {
+        name: {"cls": distributed.Worker, "options": {"resources": resources}}
+        for name, resources in kinds.items()
+    }
+    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False}}
+    with (
+        distributed.SpecCluster(workers=workers, scheduler=scheduler) as local,
+        distributed.Client(local, set_as_default=False) as client,
+    ):
+        assert gpu_of(client, None) == gpu_of(client, "cuda") == {"GPU": 1.0}
+        assert gpu_of(client, "cpu") == {}
+        with Queue(client) as queue:
+            for number in range(20):
+                queue.submit(number, "test", str(number), name_of_worker, resources=gpu_of(client, None))
+            assert [name for _, name in queue] == ["with"] * 20
+
+
+def name_of_worker():
+    return distributed.get_worker().name
+
+
+# --- what is there -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def closed_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        yield one.getsockname()[1]
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:{}", "nonsense://x", "", "no colon"])
+def test_a_scheduler_that_is_not_there_is_an_error_of_its_option(stack, closed_port, monkeypatch, address):
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    ran = CliRunner().invoke(
+        app, ["run", stack, "--output", "out", "--scheduler", address.format(closed_port)]
+    )
+    assert ran.exit_code == 2
+    said = " ".join(ran.stderr.replace("│", " ").split())
+    assert "for --scheduler: expected the address of a running Dask scheduler, got" in said
+
+
+def test_a_worker_is_no_scheduler(client):
+    worker = next(iter(client.scheduler_info()["workers"]))
+    with (
+        pytest.raises(ValueError, match=r"scheduler: expected .*got 'tcp.*that is a Worker"),
+        connect(worker),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("given", [{"scheduler": "tcp://a:1"}, {"workers": 2}])
+def test_without_distributed_the_extra_is_named(monkeypatch, given):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match=r"pip install 'napari-vdip\[cluster\]'"), connect(**given):
+        pass
+    with connect() as nothing:
+        assert nothing is None
+
+
+def test_a_cluster_is_either_there_or_here():
+    with (
+        pytest.raises(ValueError, match="workers: expected none beside a scheduler"),
+        connect("tcp://a", 2),
+    ):
+        pass
+    with pytest.raises(ValueError, match="workers: expected at least 1, got 0"), connect(workers=0):
+        pass
+
+
+@pytest.mark.parametrize("device", [None, "auto", "cpu", "cuda", "mps"])
+def test_a_device_of_a_cluster_is_a_type(device):
+    check_device(device)
+    with pytest.raises(ValueError, match=r"device: expected .* got 'cuda:0'"):
+        check_device("cuda:0")
+
+
+def test_workers_on_one_machine_share_its_cores_and_have_a_gpu_each():
+    shares = [environment_of(number, 3, cores=8, gpus=2, own={}) for number in range(3)]
+    assert [share["OMP_NUM_THREADS"] for share in shares] == ["2", "2", "2"]
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["0", "1", "0"]
+    own = {"CUDA_VISIBLE_DEVICES": "GPU-a, 5,7", "OMP_NUM_THREADS": "3"}
+    shares = [environment_of(number, 2, cores=1, gpus=3, own=own) for number in range(2)]
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["GPU-a", "5"]
+    assert {share["OMP_NUM_THREADS"] for share in shares} == {"3"}
+    assert environment_of(0, 4, cores=1, gpus=0, own={}) == {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
