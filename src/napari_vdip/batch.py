@@ -175,7 +175,7 @@ def _one(item: Item, device: str | None, overwrite: bool) -> Iterator[Event]:
 
 def _there(items: Iterable[Item], device: str | None, overwrite: bool, client: Client) -> Iterator[Event]:
     """Do the items on a cluster, where each begins, has its planes done, and ends."""
-    begun: dict[str, Begun] = {}
+    begun: dict[Path, Begun] = {}
     with Queue(client) as queue:
         for item in items:
             queue.submit((item, None), "begin", item.name, begin, _absolute(item), device, overwrite)
@@ -184,22 +184,22 @@ def _there(items: Iterable[Item], device: str | None, overwrite: bool, client: C
                 queue.cancel(_of(item))
                 yield Event("failed", item, reason=outcome.reason)
                 continue
-            if item.name not in begun:
+            if item.folder not in begun:
                 if outcome.finished:
                     yield Event("skipped", item, record=outcome.run)
                     continue
-                begun[item.name] = state = outcome
+                begun[item.folder] = state = outcome
                 done, total, resources = state.done, state.planes, gpu_of(client, device)
                 yield Event("started", item, len(done), total)
                 ready = [one for one in state.tasks if one.shared is None or one.shared in done]
             elif task is not None:
-                state = begun[item.name]
+                state = begun[item.folder]
                 done, total = state.done, state.planes
                 done[task.index] = outcome
                 yield Event("plane", item, len(done), total, record=outcome)
                 ready = state.that_share(task)
             else:
-                total = begun.pop(item.name).planes
+                total = begun.pop(item.folder).planes
                 yield Event("done", item, total, total, record=outcome)
                 continue
             for one in ready:
@@ -216,7 +216,7 @@ def _there(items: Iterable[Item], device: str | None, overwrite: bool, client: C
 
 def _of(item: Item) -> Callable[[Any], bool]:
     """Return what chooses the work for an item."""
-    return lambda tag: tag[0].name == item.name
+    return lambda tag: tag[0].folder == item.folder
 
 
 def _absolute(item: Item) -> Item:

@@ -180,7 +180,7 @@ def run(
             events = batch.execute(items, device=device, overwrite=overwrite, client=client)
         except ValueError as error:
             raise bad_option(error) from None
-        if client:
+        if client and client.dashboard_link:
             typer.echo(f"{client.dashboard_link} shows what the workers do", err=True)
         try:
             # Closed before the cluster is, so that nothing is left queued.

@@ -11,6 +11,7 @@ import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -126,7 +127,7 @@ class Queue:
         from distributed import as_completed
 
         self._client = client
-        self._run = uuid4().hex
+        self._run, self._submitted = uuid4().hex, count()
         self._completed = as_completed(loop=client.loop)
         self._jobs: dict[Any, tuple[Any, Future[Any]]] = {}
 
@@ -147,7 +148,7 @@ class Queue:
         tag : object
             What its result comes with; stays here.
         kind, name : str
-            What the dashboard calls it; the name is its own.
+            What the dashboard calls it.
         work : callable
             A function of a module that workers have.
         *arguments
@@ -161,7 +162,7 @@ class Queue:
 
         options: dict[str, Any] = {"priority": priority, "retries": RETRIES, "resources": resources}
         ready = [self._client.compute(a, **options) if is_dask_collection(a) else a for a in arguments]
-        key = (kind, name, self._run)
+        key = (kind, name, next(self._submitted), self._run)
         future = self._client.submit(_attempt, work, *ready, key=key, pure=False, **options)
         self._jobs[future.key] = tag, future
         self._completed.add(future)
