@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from napari_vdip import prediction as prediction_module
 from napari_vdip.images import Intensities
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur
 from napari_vdip.prediction import PART, HeldOut, Prediction
-from napari_vdip.scenes import gaussian_psf, specimen
+from napari_vdip.scenes import gaussian_psf, specimen, structure
 from napari_vdip.widths import TRIALS, gaussian, preferred, try_widths
 
 CPU = torch.device("cpu")
@@ -135,6 +136,23 @@ def prediction(*densities):
     """Prediction by hand."""
     values = torch.tensor(densities, dtype=torch.float64)
     return Prediction(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 5, 5), values)
+
+
+def test_wide_gaps_tell_a_long_bent_blur_from_a_gaussian_where_there_is_hardly_any_noise():
+    """Over single pixels the neighbours do for any kernel: a Gaussian won, and the result was the input."""
+    track = np.zeros((21, 21))
+    along = np.linspace(-1, 1, 400)
+    track[(10 + 8 * along).round().astype(int), (10 + 7 * np.sin(3 * along)).round().astype(int)] = 1
+    bent = torch.from_numpy(gaussian_filter(track, 0.6) / track.sum()).float()[None, None]
+    blurred = blur(torch.from_numpy(structure(96, np.random.default_rng(0))).float()[None, None], bent)
+    image = 0.1 + 0.8 * blurred / blurred.max()
+    image = image + 5e-4 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    variance = noise_variance(image)
+    single, wide = (leave_out(image, variance, block=block) for block in (1, 4))
+    *_, tried = try_widths(single, (21, 21), CPU)
+    gain, error = wide.predict(bent).advantage(wide.predict(tried.kernel))
+    assert gain > 4 * error
+    assert gain > 4 * abs(single.predict(bent).advantage(single.predict(tried.kernel))[0])
 
 
 def test_the_advantage_is_the_mean_difference_and_its_standard_error():
