@@ -1,4 +1,4 @@
-"""Settings of Sphinx; the site is built with ``sphinx-build -W --keep-going -n docs docs/_build``."""
+"""Settings of Sphinx; `development.md` says how the site is built."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 project = "napari-vdip"
 author = "The napari-vdip developers"
-copyright = f"2026, {author}"
+project_copyright = f"2026, {author}"
 release = version_of("napari-vdip")
 
 extensions = [
@@ -33,15 +33,17 @@ autodoc_member_order = "bysource"
 autodoc_class_signature = "separated"
 napoleon_google_docstring = False
 napoleon_use_ivar = True
+napoleon_use_param = False  # types are words such as "array", not names to link to
 napoleon_use_rtype = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "napari-vdip"
 html_show_sourcelink = False
+html_sidebars = {"**": []}  # pages have no pages below them
 html_theme_options = {
     "github_url": "https://github.com/napari-vdip/napari-vdip",
     "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 4,
     "show_prev_next": False,
     "footer_start": ["copyright"],
     "footer_end": [],
