@@ -44,3 +44,17 @@ def test_the_sample_data_imports_no_torch():
 
 def test_the_command_line_imports_no_torch_before_it_computes():
     assert not {"torch", "zarr", "dask"} & imported_by("napari_vdip.cli", "napari_vdip.batch")
+
+
+def test_the_package_takes_a_fraction_of_the_time_of_numpy():
+    """A ratio in one run, so that a busy machine does not decide; the least of five of each."""
+    package, numpy = (
+        min(seconds_to_import(name) for _ in range(5)) for name in ("napari_vdip.settings", "numpy")
+    )
+    assert package < numpy
+
+
+def seconds_to_import(module: str) -> float:
+    """Processor time of importing a module, in a fresh interpreter."""
+    code = f"import time; start = time.process_time(); import {module}; print(time.process_time() - start)"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)

@@ -9,9 +9,13 @@ import re
 from pathlib import Path
 
 import pytest
+import tifffile
 
 import napari_vdip
+from napari_vdip.scenes import cells
 
+ROOT = Path(__file__).parents[1]
+PAGES_OF_DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
 MODULES = sorted(
     module.name for module in pkgutil.iter_modules(napari_vdip.__path__) if not module.name.startswith("_")
 )
@@ -29,11 +33,26 @@ def test_the_module_shows_its_use(name):
     assert doctest.testmod(module).attempted > 0
 
 
-def test_the_python_of_the_readme_runs():
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", readme, flags=re.M | re.S)
-    assert blocks
+def python_of(page):
+    """Python blocks of a page, in their order."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, flags=re.M | re.S)
+
+
+PAGES = [page for page in ("README.md", *PAGES_OF_DOCS) if python_of(page)]
+
+
+def test_the_tutorial_is_among_the_pages():
+    assert {"README.md", "docs/tutorial-python.md", "docs/files.md"} <= set(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_the_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "cells.tif", cells(size=64, psf_size=9).blurred)
     names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
-    assert names["result"].std.shape == names["scene"].blurred.shape
+    for block in python_of(page):
+        exec(compile(block, page, "exec"), names)
+    if page == "docs/files.md":
+        assert names["event"].kind == "done"
