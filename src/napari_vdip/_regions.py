@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Bounds = tuple[tuple[int, int], tuple[int, int]]
 """First and end of the rows, and of the columns."""
+ROUNDING = 1e-6
+"""Part of a pixel that a box may reach into it without touching it."""
 
 
 def visible(viewer: Viewer, layer: Image, axes: str) -> Bounds:
@@ -86,8 +88,9 @@ def _box(corners: NDArray[Any], layer: Image, axes: str, what: str) -> Bounds:
     for letter in "YX":
         axis = axes.index(letter)
         size = (layer.data[0] if layer.multiscale else layer.data).shape[axis]
-        # A pixel reaches half a pixel to either side of its coordinate.
-        first, end = np.floor(corners[:, axis].min() + 0.5), np.ceil(corners[:, axis].max() + 0.5)
+        # A pixel reaches half a pixel to either side of its coordinate; transforms round a little.
+        low, high = corners[:, axis].min() + 0.5, corners[:, axis].max() + 0.5
+        first, end = np.floor(low + ROUNDING), np.ceil(high - ROUNDING)
         sides.append((int(np.clip(first, 0, size)), int(np.clip(end, 0, size))))
         if sides[-1][0] >= sides[-1][1]:
             raise ValueError(f"region: expected a part of {layer.name!r}, but {what} lies beside it")
