@@ -8,6 +8,8 @@ from napari.layers import Shapes
 from napari.utils import progress
 from napari.utils.notifications import notification_manager
 from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt
+from superqt import QCollapsible
 from superqt.utils import WorkerBase
 
 import napari_vdip.deconvolution
@@ -195,6 +197,20 @@ def test_every_control_has_a_tooltip(panel):
         assert widget.tooltip
     for widget in (course.plot, course.slider, course.keep, course.chosen):
         assert widget.toolTip()
+
+
+def test_tab_goes_to_every_control_and_to_nothing_that_is_hidden(panel, qtbot):
+    advanced = panel.form.advanced["steps"].native
+    assert not advanced.isVisibleTo(panel)
+    button = panel.findChild(QCollapsible).toggleButton()
+    button.click()
+    assert advanced.isVisibleTo(panel)
+    button.click()
+    assert not advanced.isVisibleTo(panel)
+    for widget in (panel.inputs.image, panel.inputs.region, panel.try_out, panel.run, panel.stop):
+        assert widget.native.focusPolicy() & Qt.FocusPolicy.TabFocus
+    for widget in (panel.course.slider, panel.course.keep):
+        assert widget.focusPolicy() & Qt.FocusPolicy.TabFocus
 
 
 # A run

@@ -89,7 +89,8 @@ class CoursePlot(QWidget):
         super().__init__()
         self._graphics = pyqtgraph.GraphicsLayoutWidget()
         self._graphics.ci.layout.setContentsMargins(0, 4, 8, 6)
-        self._graphics.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        for view in (self._graphics, self._graphics.viewport()):
+            view.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # there is nothing to do in it
         self.objective, self.residual = (
             self._graphics.addPlot(row=row, col=0, enableMenu=False) for row in range(2)
         )
@@ -188,14 +189,15 @@ class CoursePlot(QWidget):
 
     def _mark(self, plot: Any, step: int, stage: str) -> Any:
         """Draw where a stage begins, with its name in the upper plot."""
-        look = {"position": 0.92, "color": self._text, "anchors": [(0, 0.5), (0, 0.5)]}
-        label = stage if plot is self.objective else None
-        line = pyqtgraph.InfiniteLine(
-            step,
-            angle=90,
-            label=label,
-            labelOpts=look,
-            pen={"color": self._faint, "style": Qt.PenStyle.DashLine},
-        )
+        late = step > len(self._drawn[0].stages) / 2  # then there is room at its left only
+        look = {
+            "position": 0.92,
+            "color": self._text,
+            "fill": self.background,
+            "anchors": [(late, 0.5)] * 2,
+        }
+        dashed = {"color": self._faint, "style": Qt.PenStyle.DashLine}
+        label = stage + " →" * late if plot is self.objective else None
+        line = pyqtgraph.InfiniteLine(step, angle=90, label=label, labelOpts=look, pen=dashed)
         plot.addItem(line, ignoreBounds=True)
         return line

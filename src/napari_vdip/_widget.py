@@ -12,10 +12,6 @@ from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QApplication,
     QComboBox,
-    QFormLayout,
-    QHBoxLayout,
-    QLabel,
-    QScrollArea,
     QTabWidget,
     QVBoxLayout,
     QWidget,
@@ -24,13 +20,12 @@ from superqt import QCollapsible
 
 from napari_vdip._course_tab import CourseTab
 from napari_vdip._input_form import InputForm
+from napari_vdip._layouts import form_of, row_of, scrolling, show_row
 from napari_vdip._results import ResultLayers
 from napari_vdip._session import Session
 from napari_vdip._settings_form import SettingsForm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from napari import Viewer
 
 REPLACE, ADD = "replace earlier ones", "add to earlier ones"
@@ -92,8 +87,11 @@ class DeconvolutionWidget(QWidget):
     def _lay_out(self) -> None:
         inputs, form = self.inputs, self.form
         advanced = QCollapsible("advanced settings", collapsedIcon="▶")
-        advanced.setContent(form_of(form.advanced.values()))
+        hidden = form_of(form.advanced.values())
+        advanced.setContent(hidden)
         advanced.collapse(animate=False)
+        advanced.toggleButton().toggled.connect(hidden.setVisible)  # or Tab would go through all of them
+        hidden.hide()
         what = [inputs.image, inputs.axes, inputs.planes, inputs.region]
         how = [form.method, *form.basic.values(), inputs.psf, form.preset, self.device, self.earlier]
         self._basic = form_of([*what, *how])
@@ -250,52 +248,6 @@ class DeconvolutionWidget(QWidget):
         if event and event.type() == QEvent.Type.ParentChange and not self.parent() and self._session:
             self._session.quit()
         return bool(super().event(event))
-
-
-def form_of(widgets: Iterable[Any]) -> QWidget:
-    """Lay out widgets under each other, with their labels, which have their tooltips too."""
-    form = QWidget()
-    rows = QFormLayout(form)
-    rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    for widget in widgets:
-        label = QLabel(widget.label)
-        label.setToolTip(widget.tooltip)
-        label.setBuddy(widget.native)
-        rows.addRow(label, widget.native)
-    return form
-
-
-def show_row(form: QWidget, widget: Any, shown: bool) -> None:
-    """Show or hide a widget of a form with its label."""
-    rows = form.layout()
-    assert isinstance(rows, QFormLayout)
-    label = rows.labelForField(widget.native)
-    assert label is not None
-    for item in (label, widget.native):
-        item.setVisible(shown)
-
-
-def row_of(*widgets: Any) -> QHBoxLayout:
-    """Lay out widgets beside each other."""
-    row = QHBoxLayout()
-    for widget in widgets:
-        row.addWidget(widget.native)
-    return row
-
-
-def scrolling(*widgets: QWidget) -> QScrollArea:
-    """Lay out widgets under each other, to be scrolled where there is no room for them."""
-    content = QWidget()
-    column = QVBoxLayout(content)
-    column.setContentsMargins(0, 0, 0, 0)
-    for widget in widgets:
-        column.addWidget(widget)
-    column.addStretch()
-    area = QScrollArea()
-    area.setFrameShape(QScrollArea.Shape.NoFrame)
-    area.setWidgetResizable(True)
-    area.setWidget(content)
-    return area
 
 
 def device_choices(widget: Any = None) -> tuple[str, ...]:
