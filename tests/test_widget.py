@@ -1,6 +1,7 @@
 """The panel, in a real viewer."""
 
 from dataclasses import fields, replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import napari_vdip.deconvolution
 from napari_vdip import Settings, deconvolve
 from napari_vdip._layers import KEY
 from napari_vdip._settings_form import SWITCHES, SettingsForm
-from napari_vdip.settings import METHODS, PRESETS
+from napari_vdip.settings import METHODS, PRESETS, PsfSource
 
 pytestmark = pytest.mark.needs_gl
 
@@ -120,9 +121,9 @@ def test_settings_come_out_of_the_form_as_they_went_in(qapp, preset, method):
     assert form.value == settings
 
 
-def test_the_form_leaves_out_the_psf_that_it_cannot_take(qapp):
+def test_the_form_refuses_a_source_of_the_psf_that_the_method_cannot_take(qapp):
     form = SettingsForm()
-    assert form.basic["psf_source"].choices == ("plane", "channel")
+    assert form.basic["psf_source"].choices == get_args(PsfSource)
     form.basic["psf_source"].value = "channel"
     assert form.value == Settings(psf_source="channel")
     form.method.value = "DIP"
