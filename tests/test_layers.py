@@ -8,7 +8,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Layer
 
-from napari_vdip._layers import KEY, add_to_viewer, guess_axes, layer_axes, layer_data, read_layer
+from napari_vdip._layers import KEY, add_to_viewer, guess_axes, layer_axes, layer_data, read_layer, read_psf
 
 PLACE = {
     "scale": (2.0, 0.5, 0.25),
@@ -117,6 +117,59 @@ def test_alpha_is_left_out_and_level_zero_is_taken_lazily():
 def test_axes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="axes: expected 2 different letters"):
         read_layer(Image(np.zeros((20, 30))), "TYX")
+
+
+def test_colours_are_not_taken_for_rows():
+    with pytest.raises(ValueError, match="axes: expected C last in a layer of colours, got 'CYX'"):
+        read_layer(Image(np.zeros((20, 30, 3)), rgb=True), "CYX")
+
+
+def test_a_region_of_a_picture_lands_where_it_is():
+    source = Image(np.ones((6, 20, 30)), **PLACE)
+    picture = read_layer(source, "TYX", point=source.data_to_world((4, 0, 0))).within(((5, 9), (7, 20)))
+    assert (picture.data.shape, picture.region) == ((1, 20, 30), ((5, 9), (7, 20)))
+    for layer in layers_of(found((1, 4, 13), "TYX"), source, at=picture.at)[::2]:
+        assert np.allclose(source.world_to_data(layer.data_to_world((0, 1, 2))), (4, 6, 9))
+
+
+def test_a_psf_of_two_axes_serves_any_image():
+    psf = np.arange(15.0).reshape(3, 5)
+    for shape, axes in (((20, 30), "YX"), ((4, 2, 20, 30), "TCYX")):
+        picture = read_layer(Image(np.ones(shape)), axes, point=(0,) * len(shape))
+        assert np.array_equal(read_psf(Image(psf), picture, joint=False), psf)
+
+
+def test_of_a_plane_the_psf_is_that_of_the_plane():
+    source, psfs = (
+        Image(np.ones((6, 2, 20, 30)), scale=(2, 1, 1, 1)),
+        np.random.default_rng(0).random((6, 2, 3, 5)),
+    )
+    layer = Image(psfs, scale=(2, 1, 1, 1), translate=(0, 0, 0, 32))
+    assert np.array_equal(read_psf(layer, read_layer(source, "TCYX"), joint=False), psfs)
+    plane = read_layer(source, "TCYX", point=(8, 0, 0, 0))
+    assert np.array_equal(read_psf(layer, plane, joint=False), psfs[4:5])
+    alone = Image(psfs[4:5], scale=(2, 1, 1, 1), translate=(8, 0, 0, 32))
+    other = read_layer(source, "TCYX", point=(2, 0, 0, 0))
+    assert np.array_equal(read_psf(alone, other, joint=False), psfs[4:5])
+
+
+def test_the_psf_layer_of_channels_that_share_one_is_read_back_as_one():
+    result, source = found((2, 20, 30), "CYX", joint=True), Image(np.ones((2, 20, 30)))
+    layer = layers_of(result, source)[1]
+    assert np.array_equal(read_psf(layer, read_layer(source, "CYX"), joint=True), result.psf)
+    layer.data = layer.data * np.array([1, 2])[:, None, None]
+    with pytest.raises(ValueError, match="PSF layer: expected one function for all channels, got 2"):
+        read_psf(layer, read_layer(source, "CYX"), joint=True)
+
+
+def test_a_psf_layer_of_other_axes_or_too_large_is_refused():
+    picture = read_layer(Image(np.ones((2, 20, 30))), "CYX")
+    with pytest.raises(ValueError, match=r"PSF layer: expected the axes YX or CYX .* got 'psf' of shape"):
+        read_psf(Image(np.ones((4, 2, 3, 5)), name="psf"), picture, joint=False)
+    with pytest.raises(
+        ValueError, match=r"PSF layer: expected at most \(20, 30\) pixels .* got \(21, 30\)"
+    ):
+        read_psf(Image(np.ones((21, 30)), name="psf"), picture, joint=False)
 
 
 def test_results_keep_transforms_units_and_labels():

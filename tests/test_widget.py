@@ -1,18 +1,23 @@
 """The panel, in a real viewer."""
 
 from dataclasses import fields, replace
+from typing import get_args
 
 import numpy as np
 import pytest
+from napari.layers import Shapes
 from napari.utils import progress
 from napari.utils.notifications import notification_manager
+from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt
+from superqt import QCollapsible
 from superqt.utils import WorkerBase
 
 import napari_vdip.deconvolution
 from napari_vdip import Settings, deconvolve
 from napari_vdip._layers import KEY
 from napari_vdip._settings_form import SWITCHES, SettingsForm
-from napari_vdip.settings import METHODS, PRESETS
+from napari_vdip.settings import METHODS, PRESETS, PsfSource
 
 pytestmark = pytest.mark.needs_gl
 
@@ -116,9 +121,9 @@ def test_settings_come_out_of_the_form_as_they_went_in(qapp, preset, method):
     assert form.value == settings
 
 
-def test_the_form_leaves_out_the_psf_that_it_cannot_take(qapp):
+def test_the_form_refuses_a_source_of_the_psf_that_the_method_cannot_take(qapp):
     form = SettingsForm()
-    assert form.basic["psf_source"].choices == ("plane", "channel")
+    assert form.basic["psf_source"].choices == get_args(PsfSource)
     form.basic["psf_source"].value = "channel"
     assert form.value == Settings(psf_source="channel")
     form.method.value = "DIP"
@@ -150,38 +155,63 @@ def test_what_is_not_a_number_is_refused_by_name(qapp):
 
 
 def test_the_active_image_is_chosen_and_its_axes_are_guessed(viewer, panel):
-    assert panel.image.value is None
+    assert panel.inputs.image.value is None
     assert not panel.run.enabled
     stack = viewer.add_image(spots(6, 40, 48))
-    assert (panel.image.value, panel.axes.value, panel.planes.enabled) == (stack, "ZYX", True)
+    assert (panel.inputs.image.value, panel.inputs.axes.value, panel.inputs.planes.enabled) == (
+        stack,
+        "ZYX",
+        True,
+    )
     photo = viewer.add_image(spots(40, 48, 3) / 30, rgb=True)
-    assert (panel.image.value, panel.axes.value, panel.planes.enabled) == (photo, "YXC", False)
+    assert (panel.inputs.image.value, panel.inputs.axes.value, panel.inputs.planes.enabled) == (
+        photo,
+        "YXC",
+        False,
+    )
     assert panel.form.basic["channels"].value == "joint"
     viewer.layers.selection.active = stack
-    assert panel.image.value == stack
+    assert panel.inputs.image.value == stack
     assert panel.form.basic["channels"].value == "separate"
     viewer.add_points(np.zeros((1, 2)))
-    assert panel.image.value == stack
+    assert panel.inputs.image.value == stack
 
 
 def test_renaming_keeps_the_choice_and_the_corrected_axes(viewer, panel):
     viewer.add_image(spots(), name="other")
     stack = viewer.add_image(spots(6, 40, 48), name="stack")
-    panel.axes.value = "TYX"
+    panel.inputs.axes.value = "TYX"
     stack.name = "renamed"
-    assert (panel.image.value, panel.axes.value) == (stack, "TYX")
+    assert (panel.inputs.image.value, panel.inputs.axes.value) == (stack, "TYX")
     viewer.layers.remove(stack)
-    assert (panel.image.value.name, panel.axes.value) == ("other", "YX")
+    assert (panel.inputs.image.value.name, panel.inputs.axes.value) == ("other", "YX")
     viewer.layers.clear()
-    assert panel.image.value is None
+    assert panel.inputs.image.value is None
     assert not panel.run.enabled
 
 
 def test_every_control_has_a_tooltip(panel):
-    form = panel.form
-    controls = [panel.image, panel.axes, panel.planes, panel.device, panel.earlier, panel.run, panel.pause]
-    for widget in (*controls, panel.stop, form.method, form.preset, *form.basic.values()):
+    inputs, course, form = panel.inputs, panel.course, panel.form
+    controls = [inputs.image, inputs.axes, inputs.planes, inputs.region, inputs.psf, panel.device]
+    controls += [panel.earlier, panel.try_out, panel.use_psf, panel.run, panel.pause, panel.stop]
+    for widget in (*controls, form.method, form.preset, *form.basic.values(), *form.advanced.values()):
         assert widget.tooltip
+    for widget in (course.plot, course.slider, course.keep, course.chosen):
+        assert widget.toolTip()
+
+
+def test_tab_goes_to_every_control_and_to_nothing_that_is_hidden(panel, qtbot):
+    advanced = panel.form.advanced["steps"].native
+    assert not advanced.isVisibleTo(panel)
+    button = panel.findChild(QCollapsible).toggleButton()
+    button.click()
+    assert advanced.isVisibleTo(panel)
+    button.click()
+    assert not advanced.isVisibleTo(panel)
+    for widget in (panel.inputs.image, panel.inputs.region, panel.try_out, panel.run, panel.stop):
+        assert widget.native.focusPolicy() & Qt.FocusPolicy.TabFocus
+    for widget in (panel.course.slider, panel.course.keep):
+        assert widget.focusPolicy() & Qt.FocusPolicy.TabFocus
 
 
 # A run
@@ -291,7 +321,7 @@ def test_the_plane_that_is_displayed_lands_where_it_was(viewer, panel, go):
     data = spots(5, 2, 40, 48)
     viewer.add_image(data, name="spots", scale=(2, 1, 1, 1))
     viewer.dims.set_current_step(0, 3)
-    assert panel.axes.value == "ZCYX"
+    assert panel.inputs.axes.value == "ZCYX"
     go()
     latent = viewer.layers["spots latent"]
     assert latent.data.shape == (1, 2, 40, 48)
@@ -303,8 +333,8 @@ def test_the_plane_that_is_displayed_lands_where_it_was(viewer, panel, go):
 def test_all_planes_of_a_stack_get_the_psf_of_the_channel(viewer, panel, go):
     viewer.add_image(spots(3, 40, 48), name="spots")
     panel.form.value = QUICK.replace(psf_source="channel", refinements=2)
-    panel.planes.value = "all planes"
-    panel.axes.value = "ZYX"
+    panel.inputs.planes.value = "all planes"
+    panel.inputs.axes.value = "ZYX"
     go()
     psfs = viewer.layers["spots PSF"].data
     assert len(psfs) == 3
@@ -315,8 +345,8 @@ def test_all_planes_of_a_stack_get_the_psf_of_the_channel(viewer, panel, go):
 
 def test_all_planes_of_a_stack_are_deconvolved(viewer, panel, go):
     viewer.add_image(spots(3, 2, 40, 48), name="spots")
-    panel.planes.value = "all planes"
-    panel.axes.value = "TCYX"
+    panel.inputs.planes.value = "all planes"
+    panel.inputs.axes.value = "TCYX"
     go()
     latent = viewer.layers["spots latent"]
     assert latent.data.shape == (3, 2, 40, 48)
@@ -364,15 +394,165 @@ def test_functions_that_become_separate_get_a_layer_of_colours(viewer, panel, go
     assert sorted(names(viewer)) == sorted(["spots", *RESULTS])
 
 
+# Regions, trials and point spread functions
+
+
+def test_a_shape_is_deconvolved_where_it_lies(viewer, panel, go):
+    data = spots(60, 70)
+    source = viewer.add_image(data, name="spots", scale=(2, 0.5), rotate=30, shear=[0.2])
+    corners = source.data_to_world((10, 20)), source.data_to_world((44, 59))
+    shapes = Shapes(scale=source.scale, translate=source.translate, rotate=30, shear=[0.2], name="where")
+    shapes.add_rectangles([np.array([[9.6, 19.6], [44.4, 59.4]])])
+    viewer.add_layer(shapes)
+    panel.inputs.region.value = shapes
+    go()
+    latent = viewer.layers["spots latent"]
+    assert latent.data.shape == (35, 40)
+    for pixel, corner in zip([(0, 0), (34, 39)], corners, strict=True):
+        assert np.allclose(latent.data_to_world(pixel), corner)
+    expected = deconvolve(data, QUICK, region=((10, 45), (20, 60)), device="cpu")
+    assert np.allclose(latent.data, expected.latent, rtol=1e-4, atol=1e-4)
+    assert latent.metadata[KEY]["region"] == ((10, 45), (20, 60))
+
+
+def test_an_empty_shapes_layer_is_said(viewer, panel):
+    viewer.add_image(spots(), name="spots")
+    panel.inputs.region.value = viewer.add_shapes(name="where")
+    panel.run.native.click()
+    assert "expected a shape in 'where'" in notification_manager.records[-1].message
+    assert ready(panel)
+
+
+def test_a_trial_is_small_in_the_middle_of_the_view_and_the_next_replaces_it(
+    viewer, panel, qtbot, monkeypatch
+):
+    monkeypatch.setattr("napari_vdip._input_form.LONGEST_TRIAL", 36)
+    source = viewer.add_image(spots(96, 100), name="spots")
+    for centre in ((44.5, 47.5), (56.5, 33.5)):
+        viewer.scene.camera.center = centre
+        viewer.scene.camera.zoom = np.max(viewer.canvas.size) / 64
+        look = viewer.scene.camera.center, viewer.scene.camera.zoom
+        panel.try_out.native.click()
+        end(panel, qtbot)
+        assert (viewer.scene.camera.center, viewer.scene.camera.zoom) == look
+        assert names(viewer) == ["spots", "spots trial latent", "spots trial PSF", "spots trial std"]
+        latent = viewer.layers["spots trial latent"]
+        assert max(latent.data.shape) == 36
+        middle = np.divide(latent.data.shape, 2) - 0.5
+        assert np.abs(source.world_to_data(latent.data_to_world(middle)) - centre).max() <= 1
+
+
+def test_the_psf_of_a_trial_is_kept_for_the_run_and_outlives_the_next_trial(viewer, panel, go, qtbot):
+    data = spots(60, 64)
+    viewer.add_image(data, name="spots")
+    panel.try_out.native.click()
+    assert not panel.use_psf.enabled
+    end(panel, qtbot)
+    panel.use_psf.native.click()
+    kept = viewer.layers["spots PSF from trial"]
+    psf = kept.data.copy()
+    assert (panel.form.basic["psf_source"].value, panel.inputs.psf.value) == ("given", kept)
+    go()
+    expected = deconvolve(data, QUICK, psf=psf, device="cpu")
+    assert np.allclose(viewer.layers["spots latent"].data, expected.latent, rtol=1e-4, atol=1e-4)
+    assert np.allclose(viewer.layers["spots PSF"].data, psf, atol=1e-6)
+    panel.form.basic["psf_source"].value = "plane"
+    panel.try_out.native.click()
+    end(panel, qtbot)
+    assert np.array_equal(kept.data, psf)
+
+
+def test_a_given_psf_has_a_chooser_and_no_window_to_set(viewer, panel):
+    source = viewer.add_image(spots(), name="spots")
+    beads = viewer.add_image(np.ones((4, 6)), name="beads")
+    viewer.layers.selection.active = source
+    row = panel.inputs.psf.native
+    assert row.isHidden()
+    panel.form.basic["psf_source"].value = "given"
+    assert not row.isHidden()
+    assert panel.form.basic["psf_shape"].native.isHidden()
+    assert set(panel.inputs.psf.choices) == {None, beads}
+    panel.run.native.click()
+    assert "expected an image layer with a point spread" in notification_manager.records[-1].message
+
+
+def test_a_psf_of_a_size_of_its_own_is_taken_from_its_layer(viewer, panel, go):
+    data = spots()
+    beads = viewer.add_image(np.arange(24.0).reshape(4, 6), name="beads")
+    viewer.add_image(data, name="spots")
+    panel.form.basic["psf_source"].value = "given"
+    panel.inputs.psf.value = beads
+    go()
+    expected = deconvolve(data, QUICK, psf=beads.data, device="cpu")
+    assert np.allclose(viewer.layers["spots PSF"].data, expected.psf)
+    assert np.allclose(viewer.layers["spots latent"].data, expected.latent, rtol=1e-4, atol=1e-4)
+
+
+# The course
+
+
+def test_the_course_is_that_of_the_result(viewer, panel, go):
+    data = spots()
+    viewer.add_image(data, name="spots")
+    go()
+    (history,) = deconvolve(data, QUICK, device="cpu").history
+    curves = panel.course.curves[()]
+    assert curves.stages == list(history["stage"])
+    assert np.allclose(curves.loss, history["loss"], rtol=1e-4, equal_nan=True)
+    assert curves.residual[-1] == pytest.approx(viewer.layers[1].metadata[KEY]["noise"][0])
+
+
+def test_earlier_estimates_are_shown_in_a_pause_and_the_next_report_puts_back(
+    viewer, panel, running, qtbot
+):
+    assert not panel.course.slider.isEnabled()
+    pause(panel, qtbot)
+    qtbot.waitUntil(panel.course.slider.isEnabled)
+    latest = viewer.layers["spots latent"].data.copy()
+    panel.course.slider.setValue(0)
+    first = viewer.layers["spots latent"]
+    assert np.array_equal(first.data[..., None], panel.course.iterates[0].latent)
+    assert first.metadata[KEY]["iterate"]["step"] == panel.course.iterates[0].step
+    panel.pause.native.click()
+    assert not panel.course.slider.isEnabled()
+    assert np.array_equal(viewer.layers["spots latent"].data, latest)
+    assert "iterate" not in viewer.layers["spots latent"].metadata[KEY]
+
+
+def test_what_is_kept_in_a_pause_ends_the_run_and_is_its_result(viewer, panel, running, qtbot):
+    pause(panel, qtbot)
+    qtbot.waitUntil(panel.course.slider.isEnabled)
+    panel.course.slider.setValue(0)
+    chosen = panel.course.iterates[0]
+    panel.course.keep.click()
+    end(panel, qtbot)
+    latent = viewer.layers["spots latent"]
+    assert np.array_equal(latent.data[..., None], chosen.latent)
+    assert np.array_equal(viewer.layers["spots PSF"].data, chosen.psf)
+    assert names(viewer) == ["spots", "spots latent", "spots PSF"]
+    made = latent.metadata[KEY]
+    assert (made["iterate"]["step"], made["iterate"]["kept"]) == (chosen.step, True)
+    assert made["stopped"] == "stopped by the user"
+
+
+def test_the_plot_follows_the_theme(viewer, panel):
+    colours = set()
+    for theme in ("light", "dark"):
+        viewer.theme = theme
+        colours.add(panel.course.plot.background)
+        assert panel.course.plot.background == get_theme(theme).background.as_hex()
+    assert len(colours) == 2
+
+
 # What goes wrong
 
 
 def test_wrong_input_is_said_before_any_work(viewer, panel):
     viewer.add_image(spots(), name="spots")
-    panel.axes.value = "TYX"
+    panel.inputs.axes.value = "TYX"
     panel.run.native.click()
     assert "axes: expected 2 different letters" in notification_manager.records[-1].message
-    panel.axes.value = "YX"
+    panel.inputs.axes.value = "YX"
     panel.form.basic["psf_shape"].value = (8, 8)
     panel.run.native.click()
     assert "psf_shape" in notification_manager.records[-1].message
@@ -440,7 +620,7 @@ def test_an_objective_that_ceases_to_be_finite_is_a_warning_with_a_result(viewer
 
 def test_layers_may_go_and_change_while_it_runs(viewer, panel, running, qtbot):
     other = viewer.add_image(spots(6, 40, 48), name="other")
-    assert panel.image.value == other
+    assert panel.inputs.image.value == other
     viewer.layers["spots PSF"].name = "mine"
     viewer.layers.remove("spots latent")
     viewer.layers.remove(running)

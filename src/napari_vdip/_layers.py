@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from napari import Viewer
     from napari.layers import Image
+
+    from napari_vdip._regions import Bounds
 
 Array = NDArray[np.float32]
 LayerDataTuple = tuple[Any, dict[str, Any], str]
@@ -57,12 +59,26 @@ class Picture:
     axes : str
         One letter for each axis of the data.
     at : tuple of int
-        Index of its first pixel in the layer, for each dimension of the layer.
+        Index of the result's first pixel in the layer, for each dimension of the layer.
+    point : tuple of float, optional
+        The point in the viewer's world through which its plane lies, if it is not the whole layer.
+    region : tuple of tuple of int, optional
+        First and end of the rows and of the columns to deconvolve, if not all. The data is not cut to
+        them, since some context around them is taken into account.
     """
 
     data: Any
     axes: str
     at: tuple[int, ...]
+    point: tuple[float, ...] | None = None
+    region: Bounds | None = None
+
+    def within(self, region: Bounds) -> Picture:
+        """Return the picture with a region of it to deconvolve."""
+        at = list(self.at)
+        for letter, (first, _) in zip("YX", region, strict=True):
+            at[self.axes.index(letter)] = first
+        return replace(self, at=tuple(at), region=region)
 
 
 def guess_axes(shape: Sequence[int], *, rgb: bool = False, labels: Sequence[str] = ()) -> str:
@@ -120,20 +136,64 @@ def read_layer(layer: Image, axes: str, point: Sequence[float] | None = None) ->
         If the axes do not fit the data.
     """
     data = _full(layer)
-    if layer.rgb:
-        data = data[..., :3]
     axes = plan(data.shape, axes, "separate").axes
-    at = [0] * layer.ndim
-    if point is not None:
-        here = layer.world_to_data(point)
-        for axis, (letter, size) in enumerate(zip(axes[: layer.ndim], data.shape, strict=False)):
-            if letter not in "CYX":
-                at[axis] = int(np.clip(round(here[axis]), 0, size - 1))
-                data = data[(slice(None),) * axis + (slice(at[axis], at[axis] + 1),)]
-    return Picture(data, axes, tuple(at))
+    if layer.rgb and axes[-1] != "C":
+        raise ValueError(f"axes: expected C last in a layer of colours, got {axes!r}")
+    data, at = _plane(layer, axes, point)
+    return Picture(data, axes, tuple(at), None if point is None else tuple(point))
 
 
-def layer_data(result: Result, source: Image, *, at: Sequence[int] = ()) -> list[LayerDataTuple]:
+def read_psf(layer: Image, picture: Picture, *, joint: bool) -> NDArray[Any]:
+    """Read the point spread functions that an image layer holds.
+
+    Parameters
+    ----------
+    layer : Image
+        Of two axes, one for all planes, or of those of the picture, as the layers of our results.
+    picture : Picture
+        What is to be deconvolved with them; of a plane, only theirs is taken.
+    joint : bool
+        Whether the channels share one.
+
+    Returns
+    -------
+    array
+        The argument ``psf`` of `napari_vdip.deconvolve`.
+
+    Raises
+    ------
+    ValueError
+        If the layer has other axes or is larger than the picture, or if channels differ that share one.
+    """
+    axes = "YX" if _full(layer).ndim == 2 else picture.axes
+    shape = _full(layer).shape
+    if len(shape) != len(axes):
+        raise ValueError(
+            f"PSF layer: expected the axes YX or {axes} of the image, got {layer.name!r} of shape {shape}"
+        )
+    sides, largest = (
+        tuple(whole[letters.index(letter)] for letter in "YX")
+        for whole, letters in ((shape, axes), (picture.data.shape, picture.axes))
+    )
+    if any(size > most for size, most in zip(sides, largest, strict=True)):
+        raise ValueError(
+            f"PSF layer: expected at most {largest} pixels as in the image, got {sides} in {layer.name!r}"
+        )
+    psfs = np.asarray(_plane(layer, axes, picture.point)[0])
+    if joint and "C" in axes:
+        channels = np.moveaxis(psfs, axes.index("C"), 0)
+        if not (channels == channels[0]).all():
+            raise ValueError(
+                f"PSF layer: expected one function for all channels, got {len(channels)} different ones "
+                f"in {layer.name!r}; choose separate channels"
+            )
+        return np.asarray(channels[0])
+    return psfs
+
+
+def layer_data(
+    result: Result, source: Image, *, at: Sequence[int] = (), title: str | None = None
+) -> list[LayerDataTuple]:
     """Turn a result into layers: the latent image, the point spread function and, if any, the std map.
 
     All lie in the source's world, with its transforms, units and axis labels: latent and std over the
@@ -152,6 +212,8 @@ def layer_data(result: Result, source: Image, *, at: Sequence[int] = ()) -> list
         The layer that was deconvolved.
     at : sequence of int
         Index of the result's first pixel in the source; the origin if not given.
+    title : str, optional
+        First part of the layers' names; the name of the source if not given.
 
     Returns
     -------
@@ -173,12 +235,12 @@ def layer_data(result: Result, source: Image, *, at: Sequence[int] = ()) -> list
             data = np.nan_to_num(data / np.float32(white)).clip(0, 1)
             made, look = {**made, "white": white}, {"rgb": True}
         where = {**carried, "translate": to_physical(at)}
-        name, metadata = f"{source.name} {quantity}", {**source.metadata, KEY: made}
+        name, metadata = f"{title or source.name} {quantity}", {**source.metadata, KEY: made}
         return data, {**where, **look, "name": name, "metadata": metadata}, "image"
 
     same_look = {name: state[name] for name in ("colormap", "contrast_limits", "gamma")}
     psf = _with_channels(result, source.ndim)
-    peak = float(np.nanmax(psf))
+    peak = _peak(psf)
     psf_look = {"colormap": "viridis", "contrast_limits": (0, peak)}
     layers = [
         layer("latent", result.latent, start, _white(source.dtype), **same_look),
@@ -188,7 +250,7 @@ def layer_data(result: Result, source: Image, *, at: Sequence[int] = ()) -> list
         std = result.std
         if source.rgb:
             std = np.sqrt(np.square(std).mean(-1))
-        limits = (0, max(float(np.nanmax(std)), np.finfo(np.float32).tiny))
+        limits = (0, _peak(std))
         layers.append(layer("std", std, start, colormap="magma", contrast_limits=limits, visible=False))
     return layers
 
@@ -201,6 +263,25 @@ def add_to_viewer(viewer: Viewer, source: Image, result: Result, *, at: Sequence
 def _full(layer: Image) -> Any:
     """Return a layer's data at full resolution."""
     return layer.data[0] if layer.multiscale else layer.data
+
+
+def _plane(layer: Image, axes: str, point: Sequence[float] | None) -> tuple[Any, list[int]]:
+    """Take the plane through a point, if there is one, without alpha; say where it begins in the layer."""
+    data, at = _full(layer), [0] * layer.ndim
+    if layer.rgb:
+        data = data[..., :3]
+    if point is not None:
+        here = layer.world_to_data(point)
+        for axis, (letter, size) in enumerate(zip(axes[: layer.ndim], data.shape, strict=False)):
+            if letter not in "CYX":
+                at[axis] = int(np.clip(round(here[axis]), 0, size - 1))
+                data = data[(slice(None),) * axis + (slice(at[axis], at[axis] + 1),)]
+    return data, at
+
+
+def _peak(array: Array) -> float:
+    """Return the largest number, and not zero where there is none."""
+    return max(float(np.nanmax(array, initial=0)), float(np.finfo(np.float32).tiny))
 
 
 def _white(dtype: Any) -> float:

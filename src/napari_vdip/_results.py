@@ -11,12 +11,11 @@ from napari.layers import Layer
 from napari_vdip._layers import CARRIED, KEY, layer_data
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari import Viewer
     from napari.layers import Image
 
-    from napari_vdip._layers import Array, Result
+    from napari_vdip._layers import Array, Picture, Result
+    from napari_vdip._regions import Bounds
     from napari_vdip._worker import Report
     from napari_vdip.settings import Settings
     from napari_vdip.stack import Plan
@@ -28,16 +27,17 @@ class Preview:
 
     planes: Plan
     settings: Settings
+    region: Bounds | None
     latent: Array
     psf: Array
     std: None = None
 
     @classmethod
-    def of(cls, planes: Plan, settings: Settings) -> Preview:
-        """Know nothing."""
+    def of(cls, planes: Plan, settings: Settings, region: Bounds | None = None) -> Preview:
+        """Know nothing. A point spread function that is given has a window of its own."""
         shapes = planes.shape, planes.psf_shape(settings.psf_shape)
         latent, psf = (np.full(shape, np.nan, np.float32) for shape in shapes)
-        return cls(planes, settings, latent, psf)
+        return cls(planes, settings, region, latent, psf)
 
     def put(self, report: Report) -> None:
         """Take in how a plane looks by now."""
@@ -52,7 +52,7 @@ class Preview:
     @property
     def metadata(self) -> dict[str, Any]:
         """How the result is being made."""
-        return {"settings": self.settings.asdict(), "stopped": "running"}
+        return {"settings": self.settings.asdict(), "region": self.region, "stopped": "running"}
 
 
 class ResultLayers:
@@ -64,26 +64,35 @@ class ResultLayers:
         Where to show them.
     source : Image
         The layer that is deconvolved; it need not be in the viewer any more.
-    at : sequence of int
-        Index of the results' first pixel in the source.
+    picture : Picture
+        What of it is deconvolved.
     earlier : ResultLayers, optional
         Layers of an earlier run; those of the same source are taken over, which is quicker than making
         new ones, and keeps how the user has set them.
+    title : str, optional
+        First part of the layers' names; the name of the source if not given.
     """
 
     def __init__(
-        self, viewer: Viewer, source: Image, at: Sequence[int], earlier: ResultLayers | None = None
+        self,
+        viewer: Viewer,
+        source: Image,
+        picture: Picture,
+        earlier: ResultLayers | None = None,
+        *,
+        title: str | None = None,
     ):
-        self._viewer, self._source, self._at = viewer, source, at
+        self._viewer, self._picture, self._title = viewer, picture, title
+        self.source = source
         self._layers: dict[str, Any] = {}
-        if earlier is not None and earlier._source == source:
+        if earlier is not None and earlier.source == source:
             those = earlier._layers.items()
             self._layers = {quantity: layer for quantity, layer in those if layer in viewer.layers}
         self._to_be_placed = set(self._layers)
 
     def show(self, result: Result, *, final: bool = False) -> None:
         """Update the layers, and add those that are new, or, at the end, that were deleted meanwhile."""
-        made = layer_data(result, self._source, at=self._at)
+        made = layer_data(result, self.source, at=self._picture.at, title=self._title)
         if final:
             for quantity in self._layers.keys() - {quantity_of(state) for _, state, _ in made}:
                 self._remove(quantity)
@@ -97,6 +106,20 @@ class ResultLayers:
                 self._update(quantity, data, state)
             elif layer is None or final:
                 self._layers[quantity] = self._add(Layer.create(data, state, kind))
+
+    def get(self, quantity: str) -> Any:
+        """Return the layer of a quantity, latent, PSF or std; ``None`` where it is not in the viewer."""
+        layer = self._layers.get(quantity)
+        return layer if layer in self._viewer.layers else None
+
+    def release(self, quantity: str) -> Any:
+        """Give a layer away: no later run takes it over."""
+        return self._layers.pop(quantity)
+
+    def remove(self) -> None:
+        """Take all layers out of the viewer."""
+        for quantity in list(self._layers):
+            self._remove(quantity)
 
     def _update(self, quantity: str, data: Any, state: dict[str, Any]) -> None:
         layer = self._layers[quantity]
@@ -114,13 +137,17 @@ class ResultLayers:
             self._viewer.layers.remove(layer)
 
     def _add(self, layer: Layer) -> Layer:
-        """Add a layer, keep what the user has selected, and show all if it lies beyond the others."""
+        """Add a layer, keep what the user has selected, and show all if it lies beyond the others.
+
+        But for a part of the source, which the user may be looking at closely.
+        """
         layers = self._viewer.layers
         active, extent = layers.selection.active, layers.extent.world
         layer = self._viewer.add_layer(layer)
         if active is not None:
             layers.selection.active = active
-        if not np.allclose(extent[:, -2:], layers.extent.world[:, -2:]):
+        beyond = not np.allclose(extent[:, -2:], layers.extent.world[:, -2:])
+        if beyond and self._picture.region is None:
             self._viewer.reset_view()
         return layer
 

@@ -14,7 +14,7 @@ from napari_vdip._worker import Orders, deconvolving, duration, release_memory
 from napari_vdip.stack import plan
 
 if TYPE_CHECKING:
-    from napari_vdip._layers import Picture
+    from napari_vdip._layers import Array, Picture
     from napari_vdip._results import ResultLayers
     from napari_vdip._worker import Report
     from napari_vdip.result import Deconvolution
@@ -38,6 +38,12 @@ class Session(QObject):
     -------
     told : str, int, int
         News for people, steps made and steps in all, which are 0 while unknown.
+    reported : Report
+        Where the run is; the layers show it.
+    held : bool
+        The run has come to rest in a pause, after its last report, or goes on.
+    ended : Deconvolution
+        There is a result; the layers show it.
     finished
         The worker has ended, for whatever reason.
 
@@ -47,26 +53,47 @@ class Session(QObject):
         What to deconvolve.
     settings : Settings
         How.
+    psf : array or None
+        Point spread functions, if they are given, see `napari_vdip.run`.
     device : str
         Where, see `napari_vdip.run`.
     layers : ResultLayers
         Where to show what comes out.
     parent : QObject
         Ends the run when it is destroyed.
+
+    Attributes
+    ----------
+    planes : Plan
+        The planes of the result.
+    preview : Preview or None
+        What is known of the result since the first report.
     """
 
     told = Signal(str, int, int)
+    reported = Signal(object)
+    held = Signal(bool)
+    ended = Signal(object)
     finished = Signal()
 
     def __init__(
-        self, picture: Picture, settings: Settings, device: str, layers: ResultLayers, parent: QObject
+        self,
+        picture: Picture,
+        settings: Settings,
+        psf: Array | None,
+        device: str,
+        layers: ResultLayers,
+        parent: QObject,
     ):
         super().__init__(parent)
-        self._layers = layers
-        self._preview = Preview.of(plan(picture.data.shape, picture.axes, settings.channels), settings)
-        self._orders = Orders()
+        self._layers, self._settings, self._region = layers, settings, picture.region
+        self.planes = plan(picture.data.shape, picture.axes, settings.channels)
+        if picture.region is not None:
+            self.planes = self.planes.of_size(*(end - first for first, end in picture.region))
+        self.preview: Preview | None = None
+        self._orders, self._held = Orders(), False
         self._bar = ActivityBar(total=0, desc="VDIP", cancel_callback=self.stop)
-        run = picture.data, settings, picture.axes, device, self._orders
+        run = picture, settings, psf, device, self._orders
         self._worker = create_worker(deconvolving, *run, _ignore_errors=True)
         self._worker.yielded.connect(self._on_report)
         self._worker.returned.connect(self._on_result)
@@ -93,10 +120,12 @@ class Session(QObject):
 
     def resume(self) -> None:
         """Go on."""
+        self._hold(False)
         self._orders.going.set()
 
     def stop(self) -> None:
         """Stop after this step, also from a pause, and keep the result."""
+        self._hold(False)
         self._orders.stop.set()
         self._orders.going.set()
         self.told.emit("stopping: finishing the last estimate", 0, 0)
@@ -105,11 +134,22 @@ class Session(QObject):
         """Stop soon, without a result."""
         self._worker.quit()
 
+    def _hold(self, held: bool) -> None:
+        """Say so, if the run has come to rest or goes on."""
+        if held != self._held:
+            self._held = held
+            self.held.emit(held)
+
     def _on_report(self, report: Report | None) -> None:
         if report is None:
+            self._hold(self.paused)
             return
-        self._preview.put(report)
-        self._layers.show(self._preview)
+        if self.preview is None:  # a point spread function that is given has a window of its own
+            settings = self._settings.replace(psf_shape=report.restored.psf.shape)
+            self.preview = Preview.of(self.planes, settings, self._region)
+        self.preview.put(report)
+        self._layers.show(self.preview)
+        self.reported.emit(report)
         if not (self.paused or self.stopping):
             self.told.emit(report.text, report.done, report.total)
         self._orders.heard.set()
@@ -120,6 +160,7 @@ class Session(QObject):
     def _on_result(self, result: Deconvolution) -> None:
         self._layers.show(result, final=True)
         self.told.emit(f"{result.stopped} after {duration(result.seconds)} on {result.device}", 1, 1)
+        self.ended.emit(result)
 
     # napari's workers are meant to notify of errors and warnings themselves, but with PyQt6 they do not.
 

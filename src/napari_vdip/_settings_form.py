@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 SWITCHES = set().union(*METHODS.values())
 """Fields that the choice of a method stands for."""
-WITHOUT_FORM = {"psf_source": ("given",)}
-"""Choices that need more than a form can say."""
 LARGEST = 9999
 """Largest whole number where a field has no limit."""
 
@@ -99,8 +97,7 @@ def field_widget(item: Field[Any], hint: Any) -> Any:
         box.text = ""
         return box
     if get_origin(hint) is Literal:
-        left_out = WITHOUT_FORM.get(item.name, ())
-        return ComboBox(choices=[choice for choice in get_args(hint) if choice not in left_out], **common)
+        return ComboBox(choices=get_args(hint), **common)
     if hint is int:
         return SpinBox(**{"max": LARGEST, **limits}, **common)
     if hint is float and "step" in limits:

@@ -5,34 +5,29 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import ComboBox, Label, LineEdit, ProgressBar, PushButton
-from napari.layers import Image, Layer
+from magicgui.widgets import ComboBox, Label, ProgressBar, PushButton
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QApplication,
     QComboBox,
-    QFormLayout,
-    QHBoxLayout,
-    QLabel,
-    QScrollArea,
+    QTabWidget,
     QVBoxLayout,
     QWidget,
 )
 from superqt import QCollapsible
 
-from napari_vdip._layers import KEY, layer_axes, read_layer
+from napari_vdip._course_tab import CourseTab
+from napari_vdip._input_form import InputForm
+from napari_vdip._layouts import form_of, row_of, scrolling, show_row
 from napari_vdip._results import ResultLayers
 from napari_vdip._session import Session
 from napari_vdip._settings_form import SettingsForm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from napari import Viewer
 
-THIS_PLANE, ALL_PLANES = "this plane only", "all planes"
 REPLACE, ADD = "replace earlier ones", "add to earlier ones"
 NARROWEST = 340
 """Width of the panel in pixels at which nothing is cut off."""
@@ -52,32 +47,17 @@ class DeconvolutionWidget(QWidget):
         self._viewer = napari_viewer
         self._session: Session | None = None
         self._results: ResultLayers | None = None
+        self._trial: ResultLayers | None = None
+        self.inputs = InputForm(napari_viewer)
         self.form = SettingsForm()
-        self._make_inputs()
+        self.course = CourseTab(napari_viewer.theme)
         self._make_controls()
         self._lay_out()
-        napari_viewer.layers.selection.events.active.connect(self._follow)
-        for event in ("inserted", "removed", "reordered", "renamed"):
-            getattr(napari_viewer.layers.events, event).connect(self.reset_choices)
-        self._follow()
-        self._guess()
+        self._connect()
+        self._guess_channels()
+        self._update_state()
 
-    def _make_inputs(self) -> None:
-        self.image = ComboBox(
-            label="image",
-            choices=self._images,
-            tooltip="The blurred image. Follows the layer that is selected in the layer list.",
-        )
-        self.axes = LineEdit(
-            label="axes",
-            tooltip="One letter for each axis of the image, such as TZCYX: time, depth, channel, height "
-            "and width. Correct it where the guess is wrong; any letter but Y, X and C is a stack.",
-        )
-        self.planes = ComboBox(
-            label="of a stack",
-            choices=(THIS_PLANE, ALL_PLANES),
-            tooltip="Deconvolve the plane that is displayed, with all its channels, or all one by one.",
-        )
+    def _make_controls(self) -> None:
         self.device = ComboBox(
             label="device",
             choices=device_choices,
@@ -88,47 +68,69 @@ class DeconvolutionWidget(QWidget):
             choices=(REPLACE, ADD),
             tooltip="What happens to the result layers of the run before, if it was of the same image.",
         )
-        self.image.changed.connect(self._guess)
-        self.axes.changed.connect(self._update_state)
-
-    def _make_controls(self) -> None:
+        self.try_out = PushButton(
+            text="Try on the visible region",
+            tooltip="Deconvolve a small piece in the middle of what the canvas shows, with these settings. "
+            "The next trial replaces its layers.",
+        )
+        self.use_psf = PushButton(
+            text="Use this PSF",
+            tooltip="Keep the point spread function of the trial, and deconvolve the image with it.",
+        )
         self.run = PushButton(text="Run", tooltip="Deconvolve the image with these settings.")
         self.pause = PushButton(text="Pause", tooltip="Pause after this step, or go on.")
         self.stop = PushButton(text="Stop and keep", tooltip="Stop after this step and keep the result.")
         self.progress = ProgressBar(value=0, max=1, tooltip="Steps made, of all planes.")
-        self.status = Label(value="")
+        self.status = Label(value="", tooltip="What the run is doing, or how the last one ended.")
         self.status.native.setWordWrap(True)
-        self.run.changed.connect(self._run)
-        self.pause.changed.connect(self._pause_or_resume)
-        self.stop.changed.connect(self._stop)
 
     def _lay_out(self) -> None:
-        basic = [self.image, self.axes, self.planes, self.form.method, *self.form.basic.values()]
+        inputs, form = self.inputs, self.form
         advanced = QCollapsible("advanced settings", collapsedIcon="▶")
-        advanced.setContent(form_of(self.form.advanced.values()))
+        hidden = form_of(form.advanced.values())
+        advanced.setContent(hidden)
         advanced.collapse(animate=False)
-        fields = QWidget()
-        column = QVBoxLayout(fields)
+        advanced.toggleButton().toggled.connect(hidden.setVisible)  # or Tab would go through all of them
+        hidden.hide()
+        what = [inputs.image, inputs.axes, inputs.planes, inputs.region]
+        how = [form.method, *form.basic.values(), inputs.psf, form.preset, self.device, self.earlier]
+        self._basic = form_of([*what, *how])
+        deconvolve = QWidget()
+        column = QVBoxLayout(deconvolve)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(form_of([*basic, self.form.preset, self.device, self.earlier]))
-        column.addWidget(advanced)
-        column.addStretch()
-        for box in (*fields.findChildren(QAbstractSpinBox), *fields.findChildren(QComboBox)):
+        column.addWidget(scrolling(self._basic, advanced))
+        column.addLayout(row_of(self.try_out, self.use_psf))
+        for box in (
+            *deconvolve.findChildren(QAbstractSpinBox),
+            *deconvolve.findChildren(QComboBox),
+        ):
             box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             box.installEventFilter(self)
-        area = QScrollArea()
-        area.setFrameShape(QScrollArea.Shape.NoFrame)
-        area.setWidgetResizable(True)
-        area.setWidget(fields)
-        buttons = QHBoxLayout()
-        for button in (self.run, self.pause, self.stop):
-            buttons.addWidget(button.native)
+        self.tabs = QTabWidget()
+        self.tabs.addTab(deconvolve, "Deconvolve")
+        self.tabs.addTab(self.course, "Course")
+        self.tabs.setTabToolTip(0, "What to deconvolve, and how.")
+        self.tabs.setTabToolTip(1, "How a run goes, and its earlier estimates.")
         layout = QVBoxLayout(self)
-        layout.addWidget(area)
-        layout.addLayout(buttons)
+        layout.addWidget(self.tabs)
+        layout.addLayout(row_of(self.run, self.pause, self.stop))
         layout.addWidget(self.progress.native)
         layout.addWidget(self.status.native)
         self.setMinimumWidth(NARROWEST)
+
+    def _connect(self) -> None:
+        self.inputs.image.changed.connect(self._guess_channels)
+        self.inputs.image.changed.connect(self._update_state)
+        self.inputs.axes.changed.connect(self._update_state)
+        self.form.basic["psf_source"].changed.connect(self._update_state)
+        self.try_out.changed.connect(self._try)
+        self.use_psf.changed.connect(self._use_psf)
+        self.run.changed.connect(self._run)
+        self.pause.changed.connect(self._pause_or_resume)
+        self.stop.changed.connect(self._stop)
+        self.course.stop_wanted.connect(self._stop)
+        self._viewer.events.theme.connect(self._paint)
+        self._viewer.layers.events.removed.connect(self._update_state)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
         """Let the wheel scroll the panel instead of changing a number that the pointer happens to be on."""
@@ -137,62 +139,78 @@ class DeconvolutionWidget(QWidget):
             return True
         return False
 
-    # What is chosen
-
-    def reset_choices(self, event: Any = None) -> None:
-        """Bring the list of images up to date, and keep the chosen one, which may have a new name."""
-        chosen = self.image.value
-        with self.image.changed.blocked():
-            self.image.reset_choices()
-            if chosen in self.image.choices:
-                self.image.value = chosen
-        if self.image.value != chosen:
-            self._guess()
-
-    def _images(self, widget: Any = None) -> list[Layer]:
-        return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
-
-    def _follow(self, event: Any = None) -> None:
-        """Choose the layer that became active, unless it is a result, not an image, or no layer."""
-        active = self._viewer.layers.selection.active
-        if active in self.image.choices and KEY not in active.metadata:
-            self.image.value = active
-
-    def _guess(self) -> None:
-        """Guess the axes and the channels of another image."""
-        layer = self.image.value
+    def _guess_channels(self) -> None:
+        """Guess what the channels of another image share."""
+        layer = self.inputs.image.value
         if layer is not None:
-            self.axes.value = layer_axes(layer)
             self.form.basic["channels"].value = "joint" if layer.rgb else "separate"
-        self._update_state()
 
-    def _update_state(self) -> None:
-        """Enable what makes sense now."""
+    def _paint(self, event: Any = None) -> None:
+        self.course.plot.paint(self._viewer.theme)
+
+    def _update_state(self, event: Any = None) -> None:
+        """Enable and show what makes sense now."""
         session = self._session
-        self.run.enabled = self.image.value is not None and session is None
+        self.run.enabled = self.inputs.image.value is not None and session is None
+        self.try_out.enabled = self.run.enabled
+        self.use_psf.enabled = (
+            session is None and self._trial is not None and self._trial.get("PSF") is not None
+        )
         self.pause.enabled = session is not None and not session.stopping
         self.pause.text = "Resume" if session is not None and session.paused else "Pause"
         self.stop.enabled = self.pause.enabled
-        self.planes.enabled = bool(set(self.axes.value.upper()) - set("CYX"))
+        self.inputs.planes.enabled = bool(set(self.inputs.axes.value.upper()) - set("CYX"))
+        given = self.form.basic["psf_source"].value == "given"
+        show_row(self._basic, self.inputs.psf, given)
+        show_row(self._basic, self.form.basic["psf_shape"], not given)
+        if given:
+            self.inputs.suggest_psf()
 
     # One run
 
     def _run(self) -> None:
-        """Start, or say what is wrong with the input."""
-        source = self.image.value
-        point = self._viewer.dims.point if self.planes.value == THIS_PLANE else None
+        self._results = self._start() or self._results
+
+    def _try(self) -> None:
+        self._trial = self._start(trial=True) or self._trial
+
+    def _start(self, *, trial: bool = False) -> ResultLayers | None:
+        """Start a run and return its layers, or say what is wrong with the input."""
+        source = self.inputs.image.value
         try:
             settings = self.form.value
-            picture = read_layer(source, self.axes.value.strip(), point)
+            picture = self.inputs.trial() if trial else self.inputs.picture()
+            given, joint = settings.psf_source == "given", settings.channels == "joint"
+            psf = self.inputs.given_psf(picture, joint=joint) if given else None
         except ValueError as error:
             show_error(str(error))
-            return
+            return None
         earlier = self._results if self.earlier.value == REPLACE else None
-        self._results = ResultLayers(self._viewer, source, picture.at, earlier)
-        self._session = Session(picture, settings, self.device.value, self._results, parent=self)
-        self._session.told.connect(self._tell)
-        self._session.finished.connect(self._on_finished)
+        title = None
+        if trial:
+            earlier, title = self._trial, f"{source.name} trial"
+            if earlier is not None and earlier.source != source:
+                earlier.remove()
+        layers = ResultLayers(self._viewer, source, picture, earlier, title=title)
+        session = Session(picture, settings, psf, self.device.value, layers, parent=self)
+        self.course.begin(session.planes, layers)
+        session.told.connect(self._tell)
+        session.reported.connect(self.course.add)
+        session.held.connect(self._on_held)
+        session.ended.connect(self.course.end)
+        session.finished.connect(self._on_finished)
+        self._session = session
         self._tell("starting", 0, 0)
+        return layers
+
+    def _use_psf(self) -> None:
+        """Keep the point spread function of the trial, and choose it for the next run."""
+        if self._trial is not None:
+            layer = self._trial.release("PSF")
+            layer.name = f"{self._trial.source.name} PSF from trial"
+            self.inputs.psf.value = layer
+            self.form.basic["psf_source"].value = "given"
+            self._update_state()
 
     def _pause_or_resume(self) -> None:
         if self._session is not None:
@@ -207,6 +225,13 @@ class DeconvolutionWidget(QWidget):
         if self._session is not None:
             self._session.stop()
 
+    def _on_held(self, held: bool) -> None:
+        """Let earlier estimates be looked at while the run pauses."""
+        if held and self._session is not None and self._session.preview is not None:
+            self.course.open_result(self._session.preview)
+        else:
+            self.course.close_result()
+
     def _tell(self, text: str, done: int, total: int) -> None:
         self.status.value = text
         self.progress.max, self.progress.value = total, done
@@ -214,6 +239,7 @@ class DeconvolutionWidget(QWidget):
 
     def _on_finished(self) -> None:
         self._session = None
+        self.course.finish()
         self.device.reset_choices()
         self._update_state()
 
@@ -222,18 +248,6 @@ class DeconvolutionWidget(QWidget):
         if event and event.type() == QEvent.Type.ParentChange and not self.parent() and self._session:
             self._session.quit()
         return bool(super().event(event))
-
-
-def form_of(widgets: Iterable[Any]) -> QWidget:
-    """Lay out widgets under each other, with their labels, which have their tooltips too."""
-    form = QWidget()
-    rows = QFormLayout(form)
-    rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    for widget in widgets:
-        label = QLabel(widget.label)
-        label.setToolTip(widget.tooltip)
-        rows.addRow(label, widget.native)
-    return form
 
 
 def device_choices(widget: Any = None) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from napari_vdip._layers import Array, Picture
     from napari_vdip.plane import Restored
     from napari_vdip.result import Deconvolution, Progress
     from napari_vdip.settings import Settings
@@ -55,6 +56,28 @@ class Orders:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """What a step came to.
+
+    Attributes
+    ----------
+    index : tuple of int
+        Which plane it was of, see `stack.Plan`.
+    number : int
+        Number of the step, counted from 1 in each plane.
+    stage : str
+        See `estimate.Estimate`.
+    terms : dict of str to float
+        Its terms by name; in a report plain numbers, before that tensors, so that no GPU has to wait.
+    """
+
+    index: tuple[int, ...]
+    number: int
+    stage: str
+    terms: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Where a run is, as plain data: nothing in it holds on to the device's memory.
 
@@ -66,19 +89,32 @@ class Report:
         Stage, step, plane, time to go and objective for people.
     index : tuple of int
         Which plane it is, see `stack.Plan`.
+    plane : str
+        Its name; empty where there is only one.
+    step, steps : int
+        Number of this step of the plane, and of the last one.
+    stage : str
+        See `estimate.Estimate`.
     restored : Restored
         What the plane looks like by now.
+    course : tuple of Step
+        The steps since the last report, this one included.
     """
 
     done: int
     total: int
     text: str
     index: tuple[int, ...]
+    plane: str
+    step: int
+    steps: int
+    stage: str
     restored: Restored
+    course: tuple[Step, ...]
 
 
 def deconvolving(
-    image: Any, settings: Settings, axes: str, device: str, orders: Orders
+    picture: Picture, settings: Settings, psf: Array | None, device: str, orders: Orders
 ) -> Generator[Report | None, None, Deconvolution]:
     """Run `napari_vdip.run`; made for `napari.qt.threading.create_worker`.
 
@@ -86,7 +122,7 @@ def deconvolving(
     be quit at any time. Every step looks at the orders.
     """
     try:
-        return (yield from _reports(image, settings, axes, device, orders))
+        return (yield from _reports(picture, settings, psf, device, orders))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise DeconvolutionError(f"{type(error).__name__}: {error}") from error
@@ -111,22 +147,25 @@ def release_memory() -> None:
 
 
 def _reports(
-    image: Any, settings: Settings, axes: str, device: str, orders: Orders
+    picture: Picture, settings: Settings, psf: Array | None, device: str, orders: Orders
 ) -> Generator[Report | None, None, Deconvolution]:
     from napari_vdip.deconvolution import run
 
-    steps = run(image, settings, axes=axes, device=device)
+    steps = run(picture.data, settings, axes=picture.axes, psf=psf, region=picture.region, device=device)
     stop, paused, due = None, 0.0, 0.0
+    course: list[Step] = []
     while True:
         try:
             progress = steps.send(stop)
         except StopIteration as end:
             result: Deconvolution = end.value
             return result
+        course.append(step_of(progress))
         now = time.perf_counter()
         if now >= due and orders.heard.is_set():
             orders.heard.clear()
-            yield report(replace(progress, seconds=progress.seconds - paused))
+            yield report(replace(progress, seconds=progress.seconds - paused), course)
+            course = []
             due = max(now + INTERVAL, now + (time.perf_counter() - now) / SHARE)
         if not orders.going.is_set():
             since = time.perf_counter()
@@ -136,8 +175,14 @@ def _reports(
         stop = orders.stop.is_set()
 
 
-def report(progress: Progress) -> Report:
-    """Say where a run is; takes as long as converting a plane."""
+def step_of(progress: Progress) -> Step:
+    """Keep the terms of a step, and nothing that is large."""
+    estimate = progress.estimate
+    return Step(progress.index, estimate.step, estimate.stage, dict(estimate.terms))
+
+
+def report(progress: Progress, course: list[Step]) -> Report:
+    """Say where a run is, and how it came there; takes as long as converting a plane."""
     estimate = progress.estimate
     parts = [f"step {estimate.step} of {estimate.steps}, {estimate.stage}"]
     if progress.planes > 1:
@@ -149,7 +194,15 @@ def report(progress: Progress) -> Report:
         total=progress.planes * estimate.steps,
         text=" · ".join(parts),
         index=progress.index,
+        plane=progress.name,
+        step=estimate.step,
+        steps=estimate.steps,
+        stage=estimate.stage,
         restored=progress.preview(),
+        course=tuple(
+            replace(step, terms={name: float(value) for name, value in step.terms.items()})
+            for step in course
+        ),
     )
 
 

@@ -1,0 +1,203 @@
+"""A live plot of a run: the objective and the residual of a plane over its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+# isort: split
+# After Qt, since it takes the binding that is already there.
+import pyqtgraph
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_vdip._worker import Step
+
+AXIS_WIDTH = 58
+"""Pixels for the numbers of both vertical axes, so that the steps stand under each other."""
+OUTLYING = 0.05
+"""Part of the steps whose objective may lie above the plot: the first ones are far off."""
+
+
+@dataclass(slots=True)
+class Curves:
+    """The course of one plane, one entry for each step.
+
+    Attributes
+    ----------
+    stages : list of str
+        Stage of the step, see `estimate.Estimate`.
+    loss : list of float
+        Objective, NaN where a stage has none.
+    residual : list of float
+        Standard deviation of the residual in source units, NaN where no report said it.
+    """
+
+    stages: list[str] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    residual: list[float] = field(default_factory=list)
+
+    def add(self, step: Step) -> None:
+        """Take in a step."""
+        self.stages.append(step.stage)
+        self.loss.append(step.terms.get("loss", np.nan))
+        self.residual.append(np.nan)
+
+    def complete(self, history: Mapping[str, NDArray[Any]], noise: float) -> None:
+        """Take over what a result says: no report tells of the last steps."""
+        told = self.residual[: len(history["stage"]) - 1]
+        self.stages, self.loss = list(history["stage"]), history["loss"].tolist()
+        self.residual = [*told, *[np.nan] * (len(self.stages) - len(told))]
+        self.residual[-1] = noise
+
+    @property
+    def starts(self) -> list[tuple[int, str]]:
+        """First step of every stage, and its name."""
+        before = [None, *self.stages]
+        return [
+            (number, stage)
+            for number, (stage, last) in enumerate(zip(self.stages, before, strict=False), start=1)
+            if stage != last
+        ]
+
+
+class CoursePlot(QWidget):
+    """Two plots under each other, of the colours of a napari theme.
+
+    Parameters
+    ----------
+    theme : str
+        Name of the theme.
+
+    Attributes
+    ----------
+    objective, residual : pyqtgraph.PlotItem
+        The two plots.
+    background : str
+        Their colour.
+    """
+
+    def __init__(self, theme: str) -> None:
+        super().__init__()
+        self._graphics = pyqtgraph.GraphicsLayoutWidget()
+        self._graphics.ci.layout.setContentsMargins(0, 4, 8, 6)
+        for view in (self._graphics, self._graphics.viewport()):
+            view.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # there is nothing to do in it
+        self.objective, self.residual = (
+            self._graphics.addPlot(row=row, col=0, enableMenu=False) for row in range(2)
+        )
+        self.residual.setXLink(self.objective)
+        self.residual.setLabel("bottom", "step")
+        self._stages: list[Any] = []
+        self._cursors = []
+        for plot, name in ((self.objective, "objective"), (self.residual, "residual (noise level)")):
+            plot.setTitle(name, size="9pt")
+            plot.hideButtons()
+            plot.setMouseEnabled(False, False)
+            for side in ("left", "bottom"):
+                plot.getAxis(side).enableAutoSIPrefix(False)
+            plot.getAxis("left").setWidth(AXIS_WIDTH)
+            cursor = pyqtgraph.InfiniteLine(angle=90)
+            cursor.setVisible(False)
+            plot.addItem(cursor, ignoreBounds=True)
+            self._cursors.append(cursor)
+        self._curve = self.objective.plot(antialias=True, connect="finite")
+        self._points = self.residual.plot(antialias=True, symbolSize=3)
+        self.setToolTip(
+            "Above the objective that the networks minimise, before each step; the refinement has none. "
+            "Below the standard deviation of what the estimate leaves unexplained of the image, in its "
+            "units: it should settle at the noise of the image."
+        )
+        self._graphics.setAccessibleName("Objective and residual over the steps")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._graphics)
+        self._drawn: tuple[Curves, int | None] = Curves(), None
+        self.paint(theme)
+
+    def show_course(self, curves: Curves, cursor: int | None = None) -> None:
+        """Draw the course of a plane, and mark a step; if nobody can see it, when somebody can."""
+        self._drawn = curves, cursor
+        if self.isVisible():
+            self._draw()
+
+    def paint(self, theme: str) -> None:
+        """Take the colours of a theme."""
+        colours = get_theme(theme)
+        self._text, self._faint = colours.text.as_hex(), colours.highlight.as_hex()
+        self.background = colours.background.as_hex()
+        self._graphics.setBackground(self.background)
+        for plot in (self.objective, self.residual):
+            plot.setTitle(plot.titleLabel.text, color=self._text)
+            for side in ("left", "bottom"):
+                plot.getAxis(side).setPen(self._faint)
+                plot.getAxis(side).setTextPen(self._text)
+        for cursor in self._cursors:
+            cursor.setPen(colours.warning.as_hex(), width=2)
+        self._curve.setPen(self._text, width=1.5)
+        self._points.setPen(self._text, width=1.5)
+        self._points.setSymbolBrush(self._text)
+        self._points.setSymbolPen(None)
+        self._draw()
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """Twice as high as it needs to be."""
+        return QSize(300, 320)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """Small, but the axes can be read."""
+        return QSize(200, 220)
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802
+        """Draw what came while it could not be seen."""
+        super().showEvent(event)
+        self._draw()
+
+    def _draw(self) -> None:
+        curves, cursor = self._drawn
+        steps = np.arange(1, len(curves.stages) + 1)
+        loss, residual = np.array(curves.loss, float), np.array(curves.residual, float)
+        told = np.isfinite(residual)
+        self._curve.setData(steps, loss)
+        self._points.setData(steps[told], residual[told])
+        for line in self._cursors:
+            line.setVisible(cursor is not None)
+            line.setValue(cursor or 0)
+        for plot, line in self._stages:
+            plot.removeItem(line)
+        self._stages = [
+            (plot, self._mark(plot, step, stage))
+            for step, stage in curves.starts
+            for plot in (self.objective, self.residual)
+        ]
+        for plot in (self.objective, self.residual):
+            for side in ("left", "bottom"):
+                plot.getAxis(side).setStyle(showValues=steps.size > 0)
+        finite = loss[np.isfinite(loss)]
+        if finite.size:
+            self.objective.setYRange(finite.min(), np.quantile(finite, 1 - OUTLYING))
+        if steps.size:
+            self.objective.setXRange(1, max(len(steps), 2))
+
+    def _mark(self, plot: Any, step: int, stage: str) -> Any:
+        """Draw where a stage begins, with its name in the upper plot."""
+        late = step > len(self._drawn[0].stages) / 2  # then there is room at its left only
+        look = {
+            "position": 0.92,
+            "color": self._text,
+            "fill": self.background,
+            "anchors": [(late, 0.5)] * 2,
+        }
+        dashed = {"color": self._faint, "style": Qt.PenStyle.DashLine}
+        label = stage + " →" * late if plot is self.objective else None
+        line = pyqtgraph.InfiniteLine(step, angle=90, label=label, labelOpts=look, pen=dashed)
+        plot.addItem(line, ignoreBounds=True)
+        return line

@@ -1,0 +1,58 @@
+"""How the panel lays out its widgets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def form_of(widgets: Iterable[Any]) -> QWidget:
+    """Lay out widgets under each other, with their labels, which have their tooltips too."""
+    form = QWidget()
+    rows = QFormLayout(form)
+    rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    for widget in widgets:
+        label = QLabel(widget.label)
+        label.setToolTip(widget.tooltip)
+        label.setBuddy(widget.native)
+        rows.addRow(label, widget.native)
+    return form
+
+
+def show_row(form: QWidget, widget: Any, shown: bool) -> None:
+    """Show or hide a widget of a form with its label."""
+    rows = form.layout()
+    assert isinstance(rows, QFormLayout)
+    label = rows.labelForField(widget.native)
+    assert label is not None
+    for item in (label, widget.native):
+        item.setVisible(shown)
+
+
+def row_of(*widgets: Any) -> QHBoxLayout:
+    """Lay out widgets beside each other."""
+    row = QHBoxLayout()
+    for widget in widgets:
+        row.addWidget(widget.native)
+    return row
+
+
+def scrolling(*widgets: QWidget) -> QScrollArea:
+    """Lay out widgets under each other, to be scrolled where there is no room for them."""
+    content = QWidget()
+    column = QVBoxLayout(content)
+    column.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        column.addWidget(widget)
+    column.addStretch()
+    area = QScrollArea()
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    area.setWidgetResizable(True)
+    area.setWidget(content)
+    return area

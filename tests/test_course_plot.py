@@ -1,0 +1,72 @@
+"""The plot of a run's course, without a viewer."""
+
+import numpy as np
+import pytest
+import qtpy
+
+from napari_vdip._course_plot import CoursePlot, Curves
+from napari_vdip._worker import Step
+
+
+@pytest.fixture
+def plot(qtbot):
+    plot = CoursePlot("dark")
+    qtbot.addWidget(plot)
+    return plot
+
+
+def course(search, refinement):
+    curves = Curves()
+    for number in range(1, search + refinement + 1):
+        early = number <= search
+        stage, terms = ("search", {"loss": 100 / number}) if early else ("refinement", {"noise": 0.1})
+        curves.add(Step((), number, stage, terms))
+        if number % 3 == 0:
+            curves.residual[-1] = 1 + 1 / number
+    return curves
+
+
+def drawn(plot):
+    (loss,), (residual,) = plot.objective.listDataItems(), plot.residual.listDataItems()
+    return loss.getOriginalDataset(), residual.getOriginalDataset()
+
+
+def test_the_binding_of_qt_is_that_of_qtpy():
+    import pyqtgraph
+
+    assert pyqtgraph.Qt.QT_LIB.lower() == qtpy.API_NAME.lower()
+
+
+def test_a_stage_starts_where_its_name_first_occurs():
+    assert course(4, 3).starts == [(1, "search"), (5, "refinement")]
+    assert Curves().starts == []
+
+
+def test_every_step_is_drawn_with_its_number(plot, qtbot):
+    plot.show()
+    plot.show_course(course(4, 3))
+    (steps, loss), (told, residual) = drawn(plot)
+    assert np.array_equal(steps, np.arange(1, 8))
+    assert np.allclose(loss[:4], 100 / np.arange(1, 5))
+    assert np.isnan(loss[4:]).all()
+    assert np.array_equal(told, (3, 6))
+    assert np.allclose(residual, 1 + 1 / told)
+
+
+def test_what_cannot_be_seen_is_drawn_when_it_can(plot, qtbot):
+    plot.show_course(course(4, 3))
+    assert drawn(plot)[0][0] is None or len(drawn(plot)[0][0]) == 0
+    plot.show()
+    assert len(drawn(plot)[0][0]) == 7
+
+
+def test_the_result_completes_what_the_reports_have_told():
+    curves = course(4, 1)
+    stages = np.array(["search"] * 4 + ["refinement"] * 4)
+    loss = np.array([*range(4), *[np.nan] * 4], np.float32)
+    curves.complete({"stage": stages, "loss": loss}, noise=0.7)
+    assert curves.stages == stages.tolist()
+    assert np.array_equal(curves.loss, loss, equal_nan=True)
+    assert curves.residual[2] == 1 + 1 / 3
+    assert curves.residual[-1] == 0.7
+    assert len(curves.residual) == 8
