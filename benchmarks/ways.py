@@ -25,7 +25,7 @@ import tifffile
 from common import Results, changes_of, environment, parser_for, results_path
 
 from napari_vdip import Settings
-from napari_vdip.scenes import gaussian_psf, specimen
+from napari_vdip.scenes import Kind, gaussian_psf, specimen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 AXES = "TCYX"
-WIDTHS = {"filaments": 1.6, "nuclei": 2.0}
+WIDTHS: dict[Kind, float] = {"filaments": 1.6, "nuclei": 2.0}
 """Specimen of each channel, and the standard deviation in pixels of its Gaussian point spread function."""
 DRIFT = 3
 """Pixels that the specimen moves by from frame to frame."""
@@ -150,6 +150,7 @@ def by_widget(path: Path, made: Path, settings: Settings, screenshot: Path | Non
     widget.device.value = "cpu"
     widget.run.native.click()
     events = QEventLoop()
+    assert widget._session is not None  # it has started
     widget._session.finished.connect(events.quit)
     events.exec()
     layers = {"latent": "stack latent", "std": "stack std", "psf": "stack PSF"}
