@@ -6,7 +6,7 @@ from pathlib import Path
 
 import napari_vdip
 
-GUI = ("napari", "magicgui", "qtpy", "superqt")
+GUI = ("napari", "magicgui", "qtpy", "superqt", "pyqtgraph")
 CORE = sorted(
     f"napari_vdip.{path.stem}"
     for path in Path(napari_vdip.__file__).parent.glob("*.py")
