@@ -250,6 +250,54 @@ def test_a_killed_job_goes_on_and_ends_as_if_it_had_not_been_killed(tmp_path, st
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["stack"]
 
 
+LONG = Settings(psf_shape=5, widths=(4,) * 5, steps=40, refinements=4, samples=2, search_area=64, tile=64)
+
+
+def follow(item, steps, first):
+    """Do a job of one plane in a process of its own, and tell of every step, and with which it begins."""
+    import torch
+
+    import napari_vdip.checkpoint
+
+    torch.set_num_threads(1)
+    napari_vdip.checkpoint.INTERVAL = 0.0
+    napari_vdip.checkpoint.SHARE = 1e9
+    for event in batch.execute([item], device="cpu"):
+        if event.kind == "step":
+            first.value = first.value or event.progress.estimate.step
+            steps.release()
+        assert event.kind != "failed", event.reason
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_plane_that_is_killed_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    tifffile.imwrite(tmp_path / "plane.tif", cells(size=72, psf_size=5).blurred)
+    [item] = batch.plan([tmp_path / "plane.tif"], tmp_path / "out", LONG)
+    chance, exits, begun = random.Random(1), [], []
+    while 0 not in exits and len(exits) < 30:
+        steps, first = context.Semaphore(0), context.Value("i", 0)
+        process = context.Process(target=follow, args=(item, steps, first))
+        process.start()
+        for _ in range(chance.randint(12, 25)):
+            while not steps.acquire(timeout=0.05) and process.is_alive():
+                pass
+        process.join(chance.uniform(0, 0.05))
+        process.kill()
+        process.join()
+        exits.append(process.exitcode)
+        begun.append(first.value)
+    assert set(exits[:-1]) == {-signal.SIGKILL}, exits
+    assert exits[-1] == 0
+    assert len([step for step in begun if step > 1]) > 1, begun  # it went on, and more than once
+    assert sorted(begun[begun.index(1) :]) == begun[begun.index(1) :]  # and never from further back
+    [whole] = batch.plan([tmp_path / "plane.tif"], tmp_path / "whole", LONG)
+    assert kinds([whole]) == ["done"]
+    assert_same(arrays(item.folder), arrays(whole.folder))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["plane"]
+
+
 class Killed(BaseException):
     """What stands for the end of the process."""
 

@@ -153,13 +153,13 @@ def test_the_most_detailed_part_is_that_of_the_largest_sum():
 @pytest.fixture
 def searched(monkeypatch):
     """Images that the networks are fitted to."""
-    images, sound = [], plane.search
+    images, sound = [], plane.Search
 
     def search(image, settings, rng):
         images.append(image)
         return sound(image, settings, rng)
 
-    monkeypatch.setattr(plane, "search", search)
+    monkeypatch.setattr(plane, "Search", search)
     return images
 
 

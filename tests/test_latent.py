@@ -43,7 +43,7 @@ def no_networks(monkeypatch):
     def search(*_):
         raise AssertionError("the networks were built")
 
-    monkeypatch.setattr(plane, "search", search)
+    monkeypatch.setattr(plane, "Search", search)
 
 
 # --- the rounds --------------------------------------------------------------------------------------

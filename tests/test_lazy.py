@@ -237,13 +237,13 @@ def test_a_lazy_array_of_another_type_is_refused(dtype):
 @pytest.fixture
 def searches(monkeypatch):
     """Count what the networks are fitted to."""
-    made, sound = [], plane.search
+    made, sound = [], plane.Search
 
     def search(image, settings, rng):
         made.append(tuple(image.shape))
         return sound(image, settings, rng)
 
-    monkeypatch.setattr(plane, "search", search)
+    monkeypatch.setattr(plane, "Search", search)
     return made
 
 

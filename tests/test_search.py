@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from napari_vdip.generators import KERNEL_NOISE_LENGTH, NOISE_CHANNELS, FreeKernel, KernelGenerator
-from napari_vdip.search import Objective, build_generators, search
+from napari_vdip.search import Objective, Search, build_generators
 from napari_vdip.settings import METHODS, Settings
 
 SHORT = {
@@ -171,7 +171,7 @@ def transcription(y, settings):
 def test_the_paper_trajectory_equals_a_plain_transcription(method, channels, double):
     settings = paper(**METHODS[method])
     y = picture(channels)
-    ours = list(search(y, settings, rng_of(settings)))
+    ours = list(Search(y, settings, rng_of(settings)).estimates())
     theirs = list(transcription(y, settings))
     assert len(ours) == len(theirs) == settings.prefit_steps + settings.steps
     for estimate, (E, S, k) in zip(ours, theirs, strict=True):
@@ -195,14 +195,14 @@ def test_the_learning_rates_halve_after_two_three_and_four_fifths_of_the_steps(m
 
     monkeypatch.setattr(torch.optim.Adam, "step", recorded)
     settings = paper(image_rate=0.01, psf_rate=1e-4)
-    list(search(picture(), settings, rng_of(settings)))
+    list(Search(picture(), settings, rng_of(settings)).estimates())
     factors = [1] * 3 + [1] * 4 + [1 / 2] * 2 + [1 / 4] * 2 + [1 / 8] * 2
     assert rates == [[0.01 * factor, 1e-4 * factor] for factor in factors]
 
 
 def test_stages_and_steps_are_counted_over_the_whole_run():
     settings = paper(variational=True, prior="sparse", refinements=2)
-    estimates = list(search(picture(), settings, rng_of(settings)))
+    estimates = list(Search(picture(), settings, rng_of(settings)).estimates())
     assert [e.stage for e in estimates] == ["prefit"] * 3 + ["search"] * 10
     assert [e.step for e in estimates] == list(range(1, 14))
     assert {e.steps for e in estimates} == {3 + 10 + 2}
@@ -249,7 +249,7 @@ def test_without_weight_a_prior_leaves_the_objective_of_a_point_estimate_as_it_i
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs_and_says_whether_it_has_a_deviation(method, psf_generator):
     settings = paper(**METHODS[method], steps=3, prefit_steps=0, psf_generator=psf_generator, psf_rate=1e-3)
-    estimates = list(search(picture(2), settings, rng_of(settings)))
+    estimates = list(Search(picture(2), settings, rng_of(settings)).estimates())
     assert len(estimates) == 3
     for estimate in estimates:
         assert estimate.terms["loss"].isfinite()
@@ -268,7 +268,7 @@ def test_the_settings_choose_the_kernel_generator(name, kind):
 def test_the_same_seed_gives_the_same_course_and_another_seed_another():
     def last(seed):
         settings = paper(seed=seed)
-        *_, estimate = search(picture(), settings, rng_of(settings))
+        *_, estimate = Search(picture(), settings, rng_of(settings)).estimates()
         return estimate.posterior.mean, estimate.kernel, estimate.terms["loss"]
 
     first, again, other = last(1), last(1), last(2)
@@ -279,7 +279,7 @@ def test_the_same_seed_gives_the_same_course_and_another_seed_another():
 def test_the_callers_random_state_and_gradient_mode_are_untouched_at_every_step():
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     settings = paper(variational=True, prior="extreme")
-    for _ in search(picture(), settings, rng_of(settings)):
+    for _ in Search(picture(), settings, rng_of(settings)).estimates():
         assert torch.is_grad_enabled()
         assert torch.equal(torch.get_rng_state(), torch_state)
         np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002

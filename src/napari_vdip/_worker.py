@@ -124,6 +124,8 @@ def deconvolving(
     try:
         return (yield from _reports(picture, settings, psf, device, orders))
     except (RuntimeError, MemoryError) as error:
+        from napari_vdip.devices import is_out_of_memory
+
         if not is_out_of_memory(error):
             raise DeconvolutionError(f"{type(error).__name__}: {error}") from error
     # Raised here and not above, this error does not keep the arrays alive that were too much.
@@ -133,17 +135,10 @@ def deconvolving(
     )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of PyTorch or NumPy says that there is too little memory, on any device."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
-
-
 def release_memory() -> None:
     """Give the GPU memory back that PyTorch keeps for a next run."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    if devices := sys.modules.get("napari_vdip.devices"):  # else there was no run, and torch takes seconds
+        devices.release_memory()
 
 
 def _reports(

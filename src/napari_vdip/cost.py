@@ -25,7 +25,7 @@ from napari_vdip.operators import extend
 from napari_vdip.plane import Plane
 from napari_vdip.posterior import BATCH, Precision, sparse_precision
 from napari_vdip.report import duration
-from napari_vdip.search import search
+from napari_vdip.search import Search
 from napari_vdip.source import Source
 from napari_vdip.tensor_memory import peak_memory
 from napari_vdip.widths import gaussian
@@ -252,7 +252,7 @@ def work(
     estimate = Estimate("refinement", 1, 1, Posterior(canvas), kernel, {})
     candidate = Candidate(plane.image, canvas, kernel, settings.gradient_floor)
     batch = torch.Size((BATCH, *canvas.shape[1:]))
-    steps = search(plane.image, settings, plane.rng)
+    steps = Search(plane.image, settings, plane.rng).estimates()
 
     def precision() -> Precision:
         return sparse_precision(canvas, kernel, plane.variance.sqrt(), pooling=settings.pooling)

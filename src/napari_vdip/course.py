@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CHECK_EVERY = 10
 """Steps between looks at whether the objective is finite, which make a GPU wait."""
 FINISHED = "finished"
+TERMS = ("loss", "noise")
+"""What a stage may tell of its steps."""
 
 
 class Course:
@@ -27,16 +29,21 @@ class Course:
     def __init__(self, last_of_search: int) -> None:
         self._last_of_search = last_of_search
         self.stages: list[str] = []
-        self.terms: list[Mapping[str, Tensor]] = []
+        self.terms: list[Mapping[str, Tensor | np.float32]] = []
         self._kept: Estimate | None = None
         self._latest: Estimate | None = None
 
     def follow(self, estimate: Estimate) -> str:
-        """Take in an estimate and say whether the run may go on: `FINISHED` or the reason why not."""
+        """Take in an estimate and say whether the run may go on: `FINISHED` or the reason why not.
+
+        One of a step that was taken in before replaces all from there on.
+        """
+        before = estimate.step - 1
+        del self.stages[before:], self.terms[before:]
         self.stages.append(estimate.stage)
         self.terms.append(estimate.terms)
         self._latest = estimate
-        due = estimate.step % CHECK_EVERY == 1 or estimate.step == self._last_of_search
+        due = estimate.step % CHECK_EVERY == 1 or estimate.step == self._last_of_search or not self._kept
         # A round of the refinement takes longer than the look, and its kernel is what others start from.
         if not (due or estimate.stage == "refinement") or self._settle():
             return FINISHED
@@ -45,6 +52,16 @@ class Course:
             raise FloatingPointError(reason)
         warnings.warn(reason, RuntimeWarning, stacklevel=2)
         return reason
+
+    @property
+    def step(self) -> int:
+        """Number of the latest step, 0 before the first."""
+        return self._latest.step if self._latest else 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether the latest estimate is the one that is kept."""
+        return self._latest is not None and self._latest is self._kept
 
     @property
     def kept(self) -> Estimate:
@@ -62,11 +79,17 @@ class Course:
             self._kept = self._latest
         return finite
 
+    def begin(self, history: Mapping[str, NDArray[Any]]) -> None:
+        """Take over the course of an earlier process, from its `history`."""
+        self.stages = list(history["stage"])
+        rows = zip(*(history[name] for name in TERMS), strict=True)
+        self.terms = [dict(zip(TERMS, row, strict=True)) for row in rows]
+
     @property
     def history(self) -> dict[str, NDArray[Any]]:
         """The course as arrays with one entry for each step."""
         terms = {
             name: np.array([float(terms.get(name, math.nan)) for terms in self.terms], np.float32)
-            for name in ("loss", "noise")
+            for name in TERMS
         }
         return {"stage": np.array(self.stages), **terms}

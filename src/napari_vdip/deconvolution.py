@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_vdip.course import FINISHED, Course
-from napari_vdip.devices import choose_device, describe
+from napari_vdip.attempts import STOPPED_BY_USER, attempt, reduced
+from napari_vdip.checkpoint import remove
+from napari_vdip.course import FINISHED
+from napari_vdip.devices import choose_device, describe, release_memory
 from napari_vdip.images import as_source
-from napari_vdip.mosaic import Mosaic, is_large, searched
+from napari_vdip.mosaic import searched
 from napari_vdip.plane import Plane
 from napari_vdip.result import Deconvolution, Progress
 from napari_vdip.settings import Settings
@@ -24,9 +28,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_vdip.estimate import Estimate
+    from napari_vdip.mosaic import Mosaic
+    from napari_vdip.tiling import Region
+
 
 Array = NDArray[np.float32]
-STOPPED_BY_USER = "stopped by the user"
 
 
 def deconvolve(
@@ -38,6 +45,7 @@ def deconvolve(
     region: Any = None,
     device: str | None = None,
     progress: Callable[[Progress], bool | None] | None = None,
+    checkpoint: str | Path | None = None,
     **changes: Any,
 ) -> Deconvolution:
     """Deconvolve an image: estimate the sharp image, a std map and, if unknown, the point spread function.
@@ -68,6 +76,10 @@ def deconvolve(
     progress : callable, optional
         Called with a `Progress` after every step; the run stops and keeps what it has if it returns
         true.
+    checkpoint : str or Path, optional
+        File to go on from if the process ends, for an image of one plane: the same call with the same file
+        goes on, and on a CPU gives the same result. It is removed when the run has ended by itself. Nothing
+        in the file is executed.
     **changes
         Fields of the settings to replace, such as ``psf_shape=31``.
 
@@ -81,11 +93,15 @@ def deconvolve(
     ValueError
         If an argument cannot be used; before any work, naming what was expected and what came. Values of an
         array that is read in parts are checked when they are read.
+    MemoryError
+        If there is too little memory, even for smaller parts.
 
     Warns
     -----
     RuntimeWarning
-        If the objective ceased to be finite; the result is the last finite estimate.
+        If the objective ceased to be finite; the result is the last finite estimate. If there was too
+        little memory, and smaller parts are tried (see `Deconvolution.reduced`). If a checkpoint cannot be
+        used.
 
     Examples
     --------
@@ -98,8 +114,11 @@ def deconvolve(
     >>> deconvolve(scene.blurred, psf=scene.psf, region=((0, 20), (0, 30))).latent.shape
     (20, 30)
     """
-    steps = run(image, settings, axes=axes, psf=psf, region=region, device=device, **changes)
-    return finish(steps, progress)
+    given = {"axes": axes, "psf": psf, "region": region, "device": device, "checkpoint": checkpoint}
+    result = finish(run(image, settings, **given, **changes), progress)
+    if checkpoint is not None and result.stopped != STOPPED_BY_USER:
+        remove(Path(checkpoint))
+    return result
 
 
 def finish(
@@ -115,6 +134,7 @@ def finish(
             result: Deconvolution = end.value
             return result
         stop = bool(progress and progress(where))
+        del where  # it holds what is on the device
 
 
 def run(
@@ -126,15 +146,18 @@ def run(
     region: Any = None,
     out: Mapping[str, Any] | None = None,
     device: str | None = None,
+    checkpoint: str | Path | None = None,
     **changes: Any,
 ) -> Generator[Progress, bool | None, Deconvolution]:
     """Deconvolve step by step: yield the progress of every step, return the result.
 
     Takes the arguments of `deconvolve`, and `out` of `deconvolve_stack`. Send ``True`` to stop and keep
-    what there is.
+    what there is. The file `checkpoint` stays, until the result is safe.
     """
     target = choose_device(device)
-    return _run(*prepare(image, settings, axes, psf, region, out, changes), target)
+    source, sink, settings, psf = prepare(image, settings, axes, psf, region, out, changes)
+    path = _checked(checkpoint, len(source.planes.indices))
+    return _run(source, sink, settings, psf, target, path=path)
 
 
 def prepare(
@@ -169,6 +192,7 @@ def run_shared(
     *,
     axes: str | None = None,
     device: str | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Generator[Progress, bool | None, Deconvolution]:
     """Deconvolve with a kernel that `run` has estimated on another plane of the channel.
 
@@ -177,8 +201,8 @@ def run_shared(
 
     Parameters
     ----------
-    image, settings, axes, device
-        See `deconvolve`.
+    image, settings, axes, device, checkpoint
+        See `run`.
     kernel : array
         ``(kh, kw)`` correlation kernel of the last `Estimate`, before it was centred.
     """
@@ -186,7 +210,8 @@ def run_shared(
     planes = plan(array.shape, axes, settings.channels)
     target = choose_device(device)
     source, shared = Source(array, planes, settings), torch.from_numpy(kernel)[None, None].to(target)
-    return _run(source, Sink(planes, settings), settings, None, target, shared)
+    path = _checked(checkpoint, len(planes.indices))
+    return _run(source, Sink(planes, settings), settings, None, target, shared, path)
 
 
 def run_plane(
@@ -218,36 +243,32 @@ def _run(
     psfs: NDArray[np.float64] | None,
     device: torch.device,
     shared: Tensor | None = None,
+    path: Path | None = None,
 ) -> Generator[Progress, bool | None, Deconvolution]:
     """Loop over planes and their steps."""
-    started = time.perf_counter()
-    planes = source.planes
-    noise, history = {}, {}
-    stopped, kernel = FINISHED, shared
-    for number, (index, known) in enumerate(in_turn(source, settings), start=1):
-        if psfs is not None:
-            kernel = kernel_of(planes.take_psf(psfs, index), device)
-        elif not known:
-            kernel = shared
-        large = is_large(source.size, settings, kernel is not None)
-        plane = (Mosaic if large else Plane)(source.read(index), settings, device, kernel)
-        course = Course(last_of_search=settings.prefit_steps + settings.steps)
-        for estimate in plane.estimates():
-            stopped = course.follow(estimate)
+    started, before = time.perf_counter(), 0.0
+    planes, total = source.planes, len(source.planes.indices)
+    noise, history, smaller = {}, {}, {}
+    stopped, kernel, used = FINISHED, shared, settings
+    try:
+        for number, (index, known) in enumerate(in_turn(source, settings), start=1):
+            if psfs is not None:
+                kernel = kernel_of(planes.take_psf(psfs, index), device)
+            elif not known:
+                kernel = shared
+            where = partial(_progress, (number, total, planes.name(index), index), started, source.inside)
+            # What the memory was too small for is not tried again.
+            outcome = yield from attempt(source.read(index), used, device, kernel, where, path)
+            kernel, used, stopped = outcome.kernel, outcome.settings, outcome.stopped
+            sink.put(index, outcome.restored.cut(source.inside))
+            noise[index], history[index] = outcome.restored.noise, outcome.history
+            smaller[index] = reduced(settings, used)
+            before += outcome.seconds
             if stopped != FINISHED:
+                stopped += f" ({planes.name(index)})" if planes.name(index) else ""
                 break
-            seconds = time.perf_counter() - started
-            where = (number, len(planes.indices), planes.name(index), index)
-            if (yield Progress(*where, estimate, seconds, plane, source.inside)):
-                stopped = STOPPED_BY_USER
-                break
-        kernel = course.kept.kernel
-        restored = plane.result(course.kept)
-        sink.put(index, restored.cut(source.inside))
-        noise[index], history[index] = restored.noise, course.history
-        if stopped != FINISHED:
-            stopped += f" ({planes.name(index)})" if planes.name(index) else ""
-            break
+    finally:
+        release_memory()
     reached = sorted(noise)
     return Deconvolution(
         latent=sink.arrays["latent"],
@@ -256,13 +277,38 @@ def _run(
         reblurred=sink.arrays.get("reblurred"),
         noise=np.array([noise[index] for index in reached]),
         history=tuple(history[index] for index in reached),
+        reduced=tuple(smaller[index] for index in reached),
         axes=planes.axes,
         settings=settings,
         device=describe(device),
-        seconds=time.perf_counter() - started,
+        seconds=before + time.perf_counter() - started,
         stopped=stopped,
         region=source.bounds,
     )
+
+
+def _progress(
+    which: tuple[int, int, str, tuple[int, ...]],
+    started: float,
+    inside: Region,
+    before: float,
+    estimate: Estimate,
+    plane: Plane | Mosaic,
+) -> Progress:
+    """Say where a run is that has taken some time before it was started."""
+    return Progress(*which, estimate, before + time.perf_counter() - started, plane, inside)
+
+
+def _checked(checkpoint: str | Path | None, planes: int) -> Path | None:
+    """Return the name of the file for checkpoints, if there is to be one."""
+    if checkpoint is None:
+        return None
+    path = Path(checkpoint)
+    if planes > 1:
+        raise ValueError(f"checkpoint: expected None for an image of {planes} planes, got {str(path)!r}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"checkpoint: expected a file in a folder that there is, got {str(path)!r}")
+    return path
 
 
 def in_turn(

@@ -52,3 +52,20 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of PyTorch or NumPy says that there is too little memory, on any device."""
+    text = str(error).lower()
+    words = ("out of memory", "can't allocate memory", "alloc_failed")  # the last of CUDA's libraries
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
+        word in text for word in words
+    )
+
+
+def release_memory() -> None:
+    """Give the memory back to GPUs that PyTorch keeps for later; what is in use stays."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

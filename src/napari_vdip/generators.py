@@ -36,8 +36,12 @@ class Posterior(NamedTuple):
     log_std: Tensor | None = None
 
     def detach(self) -> Posterior:
-        """Return the same values without their history."""
-        return Posterior(self.mean.detach(), None if self.log_std is None else self.log_std.detach())
+        """Return a copy without its history, in rows: PyTorch's sums round by the order in memory."""
+
+        def rows(a: Tensor) -> Tensor:
+            return a.detach().clone(memory_format=torch.contiguous_format)
+
+        return Posterior(rows(self.mean), None if self.log_std is None else rows(self.log_std))
 
 
 class ImageGenerator(nn.Module):

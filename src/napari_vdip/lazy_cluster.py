@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_vdip.attempts import STOPPED_BY_USER
 from napari_vdip.cluster import Failure, Queue, gpu_of
 from napari_vdip.course import FINISHED
-from napari_vdip.deconvolution import STOPPED_BY_USER, amount_of_detail, finish, in_turn, run_plane
+from napari_vdip.deconvolution import amount_of_detail, finish, in_turn, run_plane
 from napari_vdip.generators import Posterior
 from napari_vdip.images import check_plane
 from napari_vdip.result import Deconvolution, Progress
@@ -67,6 +68,7 @@ class _Made:
     images: dict[str, Array]
     noise: float
     history: Mapping[str, NDArray[Any]]
+    reduced: Mapping[str, int]
     estimate: Estimate
     device: str
     stopped: str
@@ -149,6 +151,7 @@ def run_on_cluster(
         reblurred=sink.arrays.get("reblurred"),
         noise=np.array([one.noise for one in reached]),
         history=tuple(one.history for one in reached),
+        reduced=tuple(one.reduced for one in reached),
         axes=planes.axes,
         settings=settings,
         device=", ".join(sorted({one.device for one in reached})),
@@ -196,9 +199,8 @@ def _do_plane(
         kernel=last[0].kernel.cpu(),
         terms={term: value.cpu() for term, value in last[0].terms.items()},
     )
-    return _Made(
-        result.psf, images, result.noise[0], result.history[0], estimate, result.device, result.stopped
-    )
+    about = result.history[0], result.reduced[0], estimate, result.device, result.stopped
+    return _Made(result.psf, images, result.noise[0], *about)
 
 
 def _is_shared(array: Any, planes: Plan) -> bool:

@@ -9,16 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_vdip.checkpoint import fill
 from napari_vdip.detail import detail, most_detailed
 from napari_vdip.operators import size_of
 from napari_vdip.plane import Plane, Restored
 from napari_vdip.tiling import WHOLE, tiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
+    from napari_vdip.checkpoint import Checkpoint, State
     from napari_vdip.estimate import Estimate
     from napari_vdip.operators import Size
     from napari_vdip.settings import Settings
@@ -30,6 +32,10 @@ REACH = 2
 where the blur hides what is outside a tile, and the other half to the passage from one to the next."""
 COMPLETE = 1e-5
 """Weight that may lack, by rounding."""
+
+
+def _none() -> None:
+    """Return the state where there can be no checkpoint."""
 
 
 def is_large(shape: Size, settings: Settings, known: bool) -> bool:
@@ -90,26 +96,47 @@ class Mosaic:
         self.kernel = kernel
         self._source = image.astype(np.float32)
         self._whole = Plane(image, settings, torch.device("cpu"))
-        self._rng = torch.Generator(device).manual_seed(settings.seed)
+        self._device = device
+        self._state: Callable[[], State | None] = _none
         self._latent, self._reblurred, self._std = (np.zeros_like(self._source) for _ in range(3))
         self._missing = np.ones((*image.shape[:2], 1), np.float32)
 
-    def estimates(self) -> Iterator[Estimate]:
-        """Yield the estimate of every step, of the part in hand; `preview` sets it in the whole."""
-        kernel, search, parts = self.kernel, 0, list(self._tiles())
+    def estimates(self, start: Checkpoint | None = None) -> Iterator[Estimate]:
+        """Yield the estimate of every step, of the part in hand; `preview` sets it in the whole.
+
+        From a checkpoint, its own is the first. A tile that was begun then begins anew, with the random
+        numbers it had: every tile has its own.
+        """
+        kernel, search, first, parts = self.kernel, 0, 0, list(self._tiles())
         if kernel is None:
             search = self.settings.prefit_steps + self.settings.steps + self.settings.rounds
         total = search + len(parts) * Plane.KNOWN_STEPS
-        if kernel is None:
-            region, _ = searched(self._whole)
-            for estimate in self._part(region, None).estimates():
-                yield replace(estimate, steps=total, part=region)
-            kernel = estimate.kernel
-        for number, (region, weights) in enumerate(parts):
-            tile, before = self._part(region, kernel), search + number * Plane.KNOWN_STEPS
-            for estimate in tile.estimates():
-                yield replace(estimate, step=before + estimate.step, steps=total, part=region)
-            self._add(region, weights[..., None], tile.result(estimate))
+        try:
+            if start is not None and start.estimate.step >= search:
+                kernel = start.estimate.kernel
+                if start.state:
+                    fill(self._restored(), start.state)
+                    first = (start.estimate.step - search - 1) // Plane.KNOWN_STEPS
+                yield replace(start.estimate, steps=total)
+            elif kernel is None:
+                region, _ = searched(self._whole)
+                part = self._part(region, None)
+                for estimate in part.estimates(start):
+                    self._state = part.state if estimate.step < search else dict  # nothing is restored yet
+                    yield replace(estimate, steps=total, part=region)
+                kernel = estimate.kernel
+            for number, (region, weights) in enumerate(parts[first:], start=first):
+                tile, before = self._part(region, kernel, number), search + number * Plane.KNOWN_STEPS
+                for estimate in tile.estimates():
+                    self._state = self._restored if estimate.step == 1 else _none
+                    yield replace(estimate, step=before + estimate.step, steps=total, part=region)
+                self._add(region, weights[..., None], tile.result(estimate))
+        finally:
+            self._state = _none  # it holds the part
+
+    def state(self) -> State | None:
+        """Return what a checkpoint of the latest step holds, as it is; ``None`` where there can be none."""
+        return self._state()
 
     def preview(self, estimate: Estimate) -> Restored:
         """Convert what there is to arrays, without the std map."""
@@ -151,8 +178,14 @@ class Mosaic:
         shape = self._source.shape[0], self._source.shape[1]
         return tiles(shape, *tile_layout(shape, self.settings))
 
-    def _part(self, region: Region, kernel: Tensor | None) -> Plane:
-        return self._whole.part(region, kernel, self._rng)
+    def _restored(self) -> State:
+        """Return what all tiles that are done have added up to."""
+        arrays = {"latent": self._latent, "reblurred": self._reblurred, "std": self._std}
+        return {name: torch.from_numpy(a) for name, a in (arrays | {"missing": self._missing}).items()}
+
+    def _part(self, region: Region, kernel: Tensor | None, number: int = 0) -> Plane:
+        rng = torch.Generator(self._device).manual_seed(self.settings.seed + number)
+        return self._whole.part(region, kernel, rng)
 
     def _part_of(self, estimate: Estimate) -> Plane:
         return self._part(estimate.part or WHOLE, estimate.kernel)

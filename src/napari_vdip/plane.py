@@ -24,13 +24,14 @@ from napari_vdip.posterior import (
     standard_deviation,
 )
 from napari_vdip.refinement import refine
-from napari_vdip.search import search
+from napari_vdip.search import Search
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
+    from napari_vdip.checkpoint import Checkpoint, State
     from napari_vdip.estimate import Estimate
     from napari_vdip.settings import Settings
     from napari_vdip.tiling import Region
@@ -107,6 +108,7 @@ class Plane:
         self.image = self.intensities.to_tensor(image).to(device)
         self.variance = noise_variance(self.image)
         self.rng = torch.Generator(device).manual_seed(settings.seed)
+        self._search: Search | None = None
 
     def part(self, region: Region, kernel: Tensor | None, rng: torch.Generator) -> Plane:
         """Cut out a part with the same intensities and noise, on the device of the random numbers."""
@@ -115,18 +117,29 @@ class Plane:
         part.image, part.variance = (a[..., *region].to(rng.device) for a in (self.image, self.variance))
         return part
 
-    def estimates(self) -> Iterator[Estimate]:
-        """Yield the estimate of every step; each is a valid result, the last is the best."""
+    def estimates(self, start: Checkpoint | None = None) -> Iterator[Estimate]:
+        """Yield the estimate of every step; each is a valid result, the last is the best.
+
+        From a checkpoint, its own is the first.
+        """
         if self.kernel is not None:
             known, rounds = self.kernel, self.KNOWN_STEPS
             yield from restore(
                 self.image, known, None, rounds, self.rng, self.variance, self.settings.pooling
             )
             return
-        for estimate in search(self.image, self.settings, self.rng):
-            yield estimate
+        try:
+            self._search = Search(self.image, self.settings, self.rng)
+            for estimate in self._search.estimates(start):
+                yield estimate
+        finally:
+            self._search = None  # it is large
         if self.settings.rounds:
             yield from refine(self.image, estimate, self.settings, self.rng)
+
+    def state(self) -> State | None:
+        """Return what a checkpoint of the latest step holds, as it is; ``None`` where there can be none."""
+        return self._search.state() if self._search else None
 
     def preview(self, estimate: Estimate) -> Restored:
         """Convert an estimate to arrays, without the std map."""

@@ -54,7 +54,10 @@ def line(event: Event, items: Sequence[Item]) -> str:
     if event.kind == "plane":
         name, stopped = record["name"], record["stopped"]
         which = f"plane {event.number} of {event.planes}" + (f" ({name})" if name else "")
-        return f"{head} {which}: {stopped} in {record['seconds']:.1f} s on {record['device']}"
+        smaller = "".join(
+            f", {name} = {side} for lack of memory" for name, side in record["reduced"].items()
+        )
+        return f"{head} {which}: {stopped} in {record['seconds']:.1f} s on {record['device']}{smaller}"
     if event.kind == "failed":
         return f"{head} failed: {event.reason}"
     before = " done before," if event.kind == "skipped" else ""

@@ -58,6 +58,9 @@ class Deconvolution:
         Why it ended: ``"finished"`` or the reason it ended early.
     region : tuple of tuple of int, or None
         First and end of the rows and of the columns of the source that were deconvolved, if not all.
+    reduced : tuple of mapping
+        For each plane that was reached, the settings that had to be made smaller for lack of memory and
+        what they became: ``search_area`` and ``tile``. Empty where there was enough.
     """
 
     latent: Array
@@ -72,6 +75,7 @@ class Deconvolution:
     seconds: float
     stopped: str
     region: tuple[tuple[int, int], tuple[int, int]] | None = None
+    reduced: tuple[Mapping[str, int], ...] = ()
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -88,6 +92,7 @@ class Deconvolution:
             "device": self.device,
             "seconds": round(self.seconds, 3),
             "stopped": self.stopped,
+            "reduced": [dict(plane) for plane in self.reduced],
             "versions": {name: version(name) for name in ("napari-vdip", "torch", "numpy")},
         }
 

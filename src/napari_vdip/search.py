@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from napari_vdip.checkpoint import fill
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import (
     KERNEL_NOISE_LENGTH,
@@ -33,6 +34,7 @@ from napari_vdip.operators import blur, size_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from napari_vdip.checkpoint import Checkpoint, State
     from napari_vdip.settings import Settings
 
 RATE_HALVINGS = (0.4, 0.6, 0.8)
@@ -55,57 +57,100 @@ def build_generators(channels: int, settings: Settings) -> tuple[ImageGenerator,
     return image_generator, kernel_generator
 
 
-def search(image: Tensor, settings: Settings, rng: torch.Generator) -> Iterator[Estimate]:
-    """Fit the networks to an image ``(1, C, Y, X)`` in [0, 1], yielding every step.
+class Search:
+    """Two networks that are fitted to an image by Algorithm 1 of Huo et al. (TPAMI 2023).
 
-    Algorithm 1 of Huo et al. (TPAMI 2023), with the schedule of the settings. An estimate holds the
-    values its step started from, so that it costs no evaluation of its own.
+    Parameters
+    ----------
+    image : Tensor
+        ``(1, C, Y, X)`` in [0, 1].
+    settings : Settings
+        Among others, the schedule.
+    rng : torch.Generator
+        Source of the networks' input and of the samples.
     """
-    device = image.device
-    canvas = [n + k - 1 for n, k in zip(size_of(image), settings.psf_shape, strict=True)]
-    noise = torch.rand((1, NOISE_CHANNELS, *canvas), generator=rng, device=device)
-    image_noise = (NOISE_AMPLITUDE * noise).to(memory_format=torch.channels_last)
-    noise = torch.rand((1, KERNEL_NOISE_LENGTH), generator=rng, device=device)
-    kernel_noise = NOISE_AMPLITUDE * noise
-    image_generator, kernel_generator = build_generators(image.shape[1], settings)
-    image_generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stub
-    kernel_generator.to(device)
-    optimizer = torch.optim.Adam(
-        [
-            {"params": image_generator.parameters(), "rate": settings.image_rate},
-            {"params": kernel_generator.parameters(), "rate": settings.psf_rate},
-        ]
-    )
-    objective = Objective(image, settings, rng)
-    total = settings.prefit_steps + settings.steps + settings.rounds
+
+    def __init__(self, image: Tensor, settings: Settings, rng: torch.Generator):
+        self._image, self._settings, self._rng = image, settings, rng
+        device = image.device
+        canvas = [n + k - 1 for n, k in zip(size_of(image), settings.psf_shape, strict=True)]
+        noise = torch.rand((1, NOISE_CHANNELS, *canvas), generator=rng, device=device)
+        self._image_noise = (NOISE_AMPLITUDE * noise).to(memory_format=torch.channels_last)
+        noise = torch.rand((1, KERNEL_NOISE_LENGTH), generator=rng, device=device)
+        self._kernel_noise = NOISE_AMPLITUDE * noise
+        self._generators = image_generator, kernel_generator = build_generators(image.shape[1], settings)
+        image_generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stub
+        kernel_generator.to(device)
+        self._optimizer = torch.optim.Adam(
+            [
+                {"params": image_generator.parameters(), "rate": settings.image_rate},
+                {"params": kernel_generator.parameters(), "rate": settings.psf_rate},
+            ]
+        )
+        self._objective = Objective(image, settings, rng)
+
+    def estimates(self, start: Checkpoint | None = None) -> Iterator[Estimate]:
+        """Yield every step, or the one of a checkpoint and those after it.
+
+        An estimate holds the values its step started from, so that it costs no evaluation of its own.
+        """
+        done = 0
+        if start is not None:
+            self._load(start.state)
+            done = start.estimate.step
+            yield start.estimate
+        for step in range(done, self._settings.prefit_steps + self._settings.steps):
+            yield self._advance(step)
+
+    def state(self) -> State:
+        """Return what the next step begins with: networks, optimiser and random numbers, as they are."""
+        state = {"rng": self._rng.get_state()}
+        for name, generator in zip(("image", "kernel"), self._generators, strict=True):
+            state |= {f"{name}.{key}": value for key, value in generator.state_dict().items()}
+        for number, moments in self._optimizer.state_dict()["state"].items():
+            state |= {f"adam.{number}.{key}": value for key, value in moments.items()}
+        return state
+
+    def _load(self, state: State) -> None:
+        """Take over what `state` has returned."""
+        for group in self._optimizer.param_groups:
+            for parameter in group["params"]:  # what Adam makes when it is first used
+                self._optimizer.state[parameter] = {
+                    "step": torch.tensor(0.0),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+        live = self.state()
+        fill(live, state)
+        self._rng.set_state(live["rng"])
 
     @torch.enable_grad()  # whatever the caller has set
-    def advance(step: int, prefit: bool) -> Estimate:
+    def _advance(self, step: int) -> Estimate:
+        settings = self._settings
+        prefit = step < settings.prefit_steps
         done = step if prefit else step - settings.prefit_steps
         halvings = sum(done >= part * settings.steps for part in RATE_HALVINGS)
-        for group in optimizer.param_groups:
+        for group in self._optimizer.param_groups:
             group["lr"] = group["rate"] * 0.5**halvings
-        with mixed_precision(device, settings.mixed_precision):
-            posterior = image_generator(image_noise)
-        kernel = kernel_generator(kernel_noise)
+        image_generator, kernel_generator = self._generators
+        with mixed_precision(self._image.device, settings.mixed_precision):
+            posterior = image_generator(self._image_noise)
+        kernel = kernel_generator(self._kernel_noise)
         if prefit:
-            loss = prefit_loss(posterior, kernel, image)
+            loss = prefit_loss(posterior, kernel, self._image)
         else:
-            loss = -objective(posterior, kernel, done / settings.steps)
-        optimizer.zero_grad()
+            loss = -self._objective(posterior, kernel, done / settings.steps)
+        self._optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        self._optimizer.step()
         return Estimate(
             "prefit" if prefit else "search",
             step + 1,
-            total,
+            settings.prefit_steps + settings.steps + settings.rounds,
             posterior.detach(),
             kernel.detach(),
             {"loss": loss.detach()},
         )
-
-    for step in range(settings.prefit_steps + settings.steps):
-        yield advance(step, prefit=step < settings.prefit_steps)
 
 
 def mixed_precision(device: torch.device, wanted: bool) -> contextlib.AbstractContextManager[object]:

@@ -5,6 +5,7 @@
     OUT/NAME.partial/run.json         what is being done: settings, versions and hash of the input
     OUT/NAME.partial/planes.zarr      latent, std, psf and shared kernels, one chunk for each plane
     OUT/NAME.partial/done/0-1.json    plane (0, 1) is in there
+    OUT/NAME.partial/checkpoints      0-1.safetensors: where plane (0, 1) is, until it is done
     OUT/NAME.partial/results          the results in their format; renamed to OUT/NAME when whole
 
 A file that says that something is there is written after it, under another name, then renamed, and removed
@@ -38,7 +39,7 @@ Record = dict[str, Any]
 Index = tuple[int, ...]
 DECISIVE = ("source", "psf_sha256", "settings", "versions")
 """Parts of a run's record that decide the planes: if one differs, no plane is taken over."""
-CONTENT = {"run.json", "planes.zarr", "done", "results"}
+CONTENT = {"run.json", "planes.zarr", "done", "checkpoints", "results"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +94,25 @@ def plane_steps(task: PlaneTask) -> Generator[Progress, None, Record]:
     """Do what `compute_plane` does, and yield the progress of every step."""
     import zarr
 
+    from napari_vdip.checkpoint import remove as remove_checkpoint
     from napari_vdip.deconvolution import run, run_shared
 
     image = io.read(task.path, task.axes, task.scene)
     planes = stack.plan(image.array.shape, image.axes, task.settings.channels)
     plane = planes.take(image.array, task.index)
     store: Any = zarr.open_group(task.partial / "planes.zarr", mode="r+", zarr_format=3)
+    checkpoint = task.partial / "checkpoints" / f"{_label(task.index)}.safetensors"
+    checkpoint.parent.mkdir(exist_ok=True)
+    how: dict[str, Any] = {"axes": "YXC", "device": task.device, "checkpoint": checkpoint}
     if task.shared is None:
         psf = task.psf and planes.take_psf(read_psfs(task.psf, image, planes), task.index)
-        steps = run(plane, task.settings, axes="YXC", psf=psf, device=task.device)
+        steps = run(plane, task.settings, psf=psf, **how)
     else:
         kernel = planes.take_psf(store["kernel"], task.shared)
         if not np.isfinite(kernel).all():
             where = planes.name(task.shared)
             raise ValueError(f"expected the kernel of {where}, but it is not done or ended early")
-        steps = run_shared(plane, task.settings, kernel, axes="YXC", device=task.device)
+        steps = run_shared(plane, task.settings, kernel, **how)
     while True:
         try:
             progress = next(steps)
@@ -130,8 +135,10 @@ def plane_steps(task: PlaneTask) -> Generator[Progress, None, Record]:
         "device": result.device,
         "seconds": round(result.seconds, 3),
         "stopped": result.stopped,
+        "reduced": result.metadata["reduced"][0],
     }
     _write_json(_marker(task.partial, task.index), record)
+    remove_checkpoint(checkpoint)
     return record
 
 
@@ -244,7 +251,11 @@ def axes_of(name: str, planes: stack.Plan) -> str:
 
 
 def _marker(partial: Path, index: Index) -> Path:
-    return partial / "done" / f"{'-'.join(map(str, index)) or 'plane'}.json"
+    return partial / "done" / f"{_label(index)}.json"
+
+
+def _label(index: Index) -> str:
+    return "-".join(map(str, index)) or "plane"
 
 
 def _read_json(path: Path) -> Record | None:
