@@ -271,6 +271,8 @@ def _plane(layer: Image, axes: str, point: Sequence[float] | None) -> tuple[Any,
     if layer.rgb:
         data = data[..., :3]
     if point is not None:
+        if not np.isfinite(point).all():
+            raise ValueError(f"point: expected finite coordinates, got {tuple(point)}")
         here = layer.world_to_data(point)
         for axis, (letter, size) in enumerate(zip(axes[: layer.ndim], data.shape, strict=False)):
             if letter not in "CYX":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_vdip.cluster import Failure, Queue, check_device, gpu_of
-from napari_vdip.items import RECORD, Item, examine, place, plan, reason
+from napari_vdip.items import RECORD, Format, Item, examine, place, plan, reason
+from napari_vdip.reservation import reserved
 from napari_vdip.settings import Settings
 from napari_vdip.work import Begun, begin, end
 from napari_vdip.workspace import PlaneTask, Record, compute_plane, plane_steps
@@ -81,8 +83,8 @@ def repeat(runs: str | Path, output: str | Path) -> list[Item]:
     root = given if given.is_dir() and files != [given / RECORD] else files[0].resolve().parents[1]
     items = []
     for file in files:
-        name = file.resolve().parent.relative_to(root.resolve()).as_posix()
         try:
+            name = file.resolve().parent.relative_to(root.resolve()).as_posix()
             record = json.loads(file.read_text(encoding="utf-8"))
             source, psf = record["source"], record["psf_path"]
             item = Item(
@@ -96,8 +98,10 @@ def repeat(runs: str | Path, output: str | Path) -> list[Item]:
                 psf=psf and Path(psf),
                 psf_sha256=record["psf_sha256"] or "",
             )
+            if record["format"] not in get_args(Format):
+                raise ValueError(f"format: expected one of {get_args(Format)}, got {record['format']!r}")
             items.append(examine(item, record["format"], joint_colours=False))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError, OSError, RecursionError) as error:
             raise ValueError(f"from_metadata: {file} is not of this version: {reason(error)}") from None
     return items
 
@@ -148,7 +152,8 @@ def _here(items: Iterable[Item], device: str | None, overwrite: bool) -> Iterato
     """Do the items one after the other."""
     for item in items:
         try:
-            yield from _one(item, device, overwrite)
+            with nullcontext() if item.problem else reserved(item):
+                yield from _one(item, device, overwrite)
         except Exception as error:  # whatever it is, the others must go on
             yield Event("failed", item, reason=reason(error))
 

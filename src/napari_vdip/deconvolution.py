@@ -170,6 +170,8 @@ def prepare(
     changes: Mapping[str, Any],
 ) -> tuple[Source, Sink, Settings, NDArray[np.float64] | None]:
     """Check the arguments of `run`; return whence, whither and how, and point spread functions if known."""
+    if not isinstance(settings, Settings | None):
+        raise ValueError(f"settings: expected Settings, got {type(settings).__name__}")
     settings = (settings or Settings()).replace(**changes)
     array = as_source(image)
     planes = plan(array.shape, axes, settings.channels)

@@ -101,5 +101,6 @@ def arranged(image: Found, axes: str | None = None) -> ImageFile:
     else:
         count = array.shape[order.index("C")]
         names = channels if len(channels) == count else [f"channel {i + 1}" for i in range(count)]
-    spacing = {axis: spacing[axis] for axis in order if axis in spacing and axis != "C"}
+    known = {axis: spacing[axis] for axis in order if axis in spacing and axis != "C"}
+    spacing = {axis: step for axis, step in known.items() if 0 < step[0] < float("inf")}
     return ImageFile(array, "".join(order), spacing, tuple(names), colour and "C" in order)

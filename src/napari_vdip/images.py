@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 
 from napari_vdip.settings import SMALLEST_CANVAS
 
@@ -14,6 +16,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_vdip.settings import Settings
+
+
+LARGEST_INTENSITY = 1e35
+"""A latent image, float32, is up to a thousand times brighter than its blurred version."""
+FEWEST_LEVELS = 16
+"""Values of float32 between the darkest and the brightest pixel, so that a result is more than rounding."""
+BYTES_PER_PIXEL = 32
+"""What a plane takes at least: source, latent image, std map and what is computed with, in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,13 @@ def as_array(image: Any, name: str = "image") -> NDArray[Any]:
     ValueError
         If it is not; the message says what came.
     """
-    array = np.asarray(image)
+    try:
+        array = np.asanyarray(image)
+    except (TypeError, RuntimeError, ValueError) as error:  # a ragged list, a tensor with its history
+        raise ValueError(f"{name}: expected an array, got {type(image).__name__}: {error}") from None
+    if np.ma.is_masked(array):
+        raise ValueError(f"{name}: expected no masked pixels, got {np.ma.count_masked(array)}")
+    array = np.asarray(array)
     if array.dtype.kind == "O":
         raise ValueError(
             f"{name}: expected an array of integers or real numbers, got {type(image).__name__}"
@@ -101,6 +117,10 @@ def check_type(array: Any, name: str = "image") -> None:
     """
     if array.dtype.kind not in "iuf":
         raise ValueError(f"{name}: expected an array of integers or real numbers, got {array.dtype}")
+    if not all(isinstance(size, Integral) for size in array.shape):
+        raise ValueError(
+            f"{name}: expected a known shape, got {array.shape}: compute_chunk_sizes() finds it"
+        )
     if 0 in array.shape:
         raise ValueError(f"{name}: expected at least one pixel, got shape {array.shape}")
 
@@ -131,6 +151,23 @@ def check_size(shape: tuple[int, int], settings: Settings, name: str = "image") 
                 f"{name}: expected a {side} of at least {smallest} pixels for a psf_shape of "
                 f"{settings.psf_shape}, got {size}"
             )
+    check_memory(BYTES_PER_PIXEL * shape[0] * shape[1], f"{name}: expected a plane", shape)
+
+
+def check_memory(size: int, expected: str, shape: tuple[int, ...]) -> None:
+    """Check that something of some bytes can be in memory, before the system ends the process for it.
+
+    Raises
+    ------
+    ValueError
+        If the machine has not so much.
+    """
+    total = psutil.virtual_memory().total
+    if size > total:
+        raise ValueError(
+            f"{expected} within the memory of {total / 2**30:.3g} GiB, got {size / 2**30:.3g} GiB for "
+            f"{' x '.join(map(str, shape))} pixels: choose a region"
+        )
 
 
 def check_plane(plane: NDArray[Any], settings: Settings, name: str = "image") -> None:
@@ -139,9 +176,12 @@ def check_plane(plane: NDArray[Any], settings: Settings, name: str = "image") ->
     Raises
     ------
     ValueError
-        If an intensity is not finite, a channel is constant, or the plane is too small.
+        If a pixel is masked or not finite, a channel is constant, intensities are too large or too close
+        to each other for float32, or the plane is too small.
     """
     check_size((plane.shape[0], plane.shape[1]), settings, name)
+    if np.ma.is_masked(plane):
+        raise ValueError(f"{name}: expected no masked pixels, got {np.ma.count_masked(plane)}")
     if not np.isfinite(plane).all():
         bad = int(np.size(plane) - np.isfinite(plane).sum())
         raise ValueError(f"{name}: expected finite intensities, got {bad} that are NaN or infinite")
@@ -149,3 +189,14 @@ def check_plane(plane: NDArray[Any], settings: Settings, name: str = "image") ->
         low, high = plane[..., channel].min(), plane[..., channel].max()
         if low == high:
             raise ValueError(f"{name}: expected varying intensities, got {low} in every pixel")
+        largest = max(abs(float(low)), abs(float(high)))
+        if largest > LARGEST_INTENSITY:
+            raise ValueError(
+                f"{name}: expected intensities of at most {LARGEST_INTENSITY:g}, got {largest:g}"
+            )
+        apart = (float(high) - float(low)) / float(np.spacing(np.float32(largest)))
+        if apart < FEWEST_LEVELS:
+            raise ValueError(
+                f"{name}: expected a range of at least {FEWEST_LEVELS} values of float32, got {low} to "
+                f"{high}: subtract the offset"
+            )

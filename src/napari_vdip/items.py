@@ -162,8 +162,11 @@ def place(output: str | Path, name: str) -> Path:
     """
     target = Path(output).expanduser()
     folder = target / name
-    if not folder.resolve().is_relative_to(target.resolve()) or folder.resolve() == target.resolve():
-        raise ValueError(f"output: expected a folder inside {target} for {name!r}, got {folder.resolve()}")
+    for path in (folder, folder.with_name(f"{folder.name}{PARTIAL}")):
+        if not path.resolve().is_relative_to(target.resolve()) or path.resolve() == target.resolve():
+            raise ValueError(
+                f"output: expected a folder inside {target} for {name!r}, got {path.resolve()}"
+            )
     return folder
 
 
@@ -249,7 +252,11 @@ def _find(inputs: Sequence[str | Path], output: Path) -> list[tuple[Path, Path]]
 
 
 def _walk(folder: Path, endings: tuple[str, ...], output: Path) -> Iterator[Path]:
-    for entry in sorted(folder.iterdir()):
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise ValueError(f"input: expected folders that can be read, got {error}") from None
+    for entry in entries:
         if entry.name.startswith("."):
             continue
         if _is_image(entry, endings):

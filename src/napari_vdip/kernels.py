@@ -67,7 +67,8 @@ def normalised(psf: NDArray[np.floating], name: str = "psf") -> Array:
         raise ValueError(f"{name}: expected finite values, got {psf[~np.isfinite(psf)][0]}")
     if psf.min() < 0:
         raise ValueError(f"{name}: expected values that are not negative, got {psf.min():.4g}")
-    total = psf.sum()
+    with np.errstate(over="ignore"):  # an infinite sum is refused
+        total = psf.sum()
     if not 0 < total < np.inf:
         raise ValueError(f"{name}: expected a positive, finite sum, got {total}")
     return np.asarray(psf / total, np.float64)

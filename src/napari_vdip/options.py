@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+LARGEST_FILE = 2**16
+"""Characters of a settings file, a hundred times what all fields take."""
+
+
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each field of `Settings`; it gets those named as ``changes``."""
     named = [item for item in inspect.signature(command).parameters.values() if item.name != "changes"]
@@ -66,9 +70,12 @@ def read_settings(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        text = file.read_text(encoding="utf-8")
-        data = tomllib.loads(text) if file.suffix.lower() == ".toml" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(LARGEST_FILE + 1)
+        if len(text) > LARGEST_FILE:
+            raise ValueError(f"expected at most {LARGEST_FILE} characters")
+        data = tomllib.loads(text) if file.suffix.lower() == ".toml" else _yaml(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise typer.BadParameter(
             f"{file}: {' '.join(str(error).split())}", param_hint="--settings"
         ) from None
@@ -84,6 +91,18 @@ def read_settings(file: Path) -> dict[str, Any]:
             hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
             raise typer.BadParameter(f"{file}: unknown field {name!r}: {hint}", param_hint="--settings")
     return data
+
+
+def _yaml(text: str) -> Any:
+    """Load data that is at most a list in a mapping: aliases and nesting can expand without limit."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > 2 or isinstance(event, yaml.AliasEvent):
+            raise ValueError("expected fields with their values, got nested ones or an alias")
+    return yaml.safe_load(text)
 
 
 def bad_option(error: ValueError) -> typer.BadParameter:

@@ -5,12 +5,15 @@ Nothing is loaded before it is needed: every array is a dask array, cut where th
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import finalize
 
 import numpy as np
+
+from napari_vdip.images import check_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +39,8 @@ UNITS = {
 FLAT = (".png", ".jpg", ".jpeg")
 TIFF = (".tif", ".tiff")
 ZARR = (".zarr",)
+MOST_CHUNKS = 10_000_000
+"""Chunks of an array, each of which is a task; more are a mistake, or meant to fill the memory."""
 Spacing = Mapping[str, tuple[float, str | None]]
 """For an axis the distance from one pixel to the next, and its unit where it is known."""
 
@@ -78,9 +83,11 @@ def scenes(path: Path) -> tuple[str, ...]:
     Raises
     ------
     ValueError
-        If the file cannot be read; the message says why.
+        If the file cannot be read; the message says why. Libraries may raise errors of other types.
     """
     _check_not_empty(path)
+    if path.is_dir() and any(not (part.is_file() or part.is_dir()) for part in path.rglob("*")):
+        raise ValueError("expected files and folders in the store, got something else, such as a pipe")
     if path.suffix.lower() in TIFF:
         from tifffile import TiffFile
 
@@ -112,7 +119,6 @@ def _check_not_empty(path: Path) -> None:
 
 
 def _tiff(path: Path, scene: int) -> Found:
-    import dask.array as da
     import zarr
     from tifffile import TiffFile
 
@@ -129,7 +135,21 @@ def _tiff(path: Path, scene: int) -> Found:
     file = TiffFile(path)
     store = file.series[scene].aszarr(level=0)
     finalize(store, file.close)  # when the array is gone
-    return Found(da.from_zarr(zarr.open_array(store, mode="r")), letters, spacing, channels)
+    return Found(_lazy(zarr.open_array(store, mode="r")), letters, spacing, channels)
+
+
+def _lazy(stored: Any) -> Any:
+    """Return a Zarr array as a dask array, unless the size that it claims cannot be worked with."""
+    import dask.array as da
+
+    if 0 in stored.shape or 0 in stored.chunks:
+        raise ValueError(f"expected pixels, got shape {stored.shape} in chunks of {stored.chunks}")
+    chunks = math.prod(-(-size // chunk) for size, chunk in zip(stored.shape, stored.chunks, strict=True))
+    if chunks > MOST_CHUNKS:
+        raise ValueError(f"expected at most {MOST_CHUNKS} chunks, got {chunks} for shape {stored.shape}")
+    size = math.prod(stored.chunks) * stored.dtype.itemsize
+    check_memory(size, "expected a chunk", stored.chunks)
+    return da.from_zarr(stored)
 
 
 def _ome_metadata(xml: str, scene: int) -> tuple[Spacing, list[str]]:
@@ -139,9 +159,9 @@ def _ome_metadata(xml: str, scene: int) -> tuple[Spacing, list[str]]:
     pixels = images[scene].get("Pixels", {}) if scene < len(images) else {}
     names = {axis: f"PhysicalSize{axis}" for axis in "ZYX"} | {"T": "TimeIncrement"}
     spacing = {
-        axis: (float(pixels[name]), _unit(pixels.get(f"{name}Unit", "s" if axis == "T" else "µm")))
+        axis: (_number(pixels[name]), _unit(pixels.get(f"{name}Unit", "s" if axis == "T" else "µm")))
         for axis, name in names.items()
-        if name in pixels and float(pixels[name]) > 0
+        if name in pixels
     }
     channels = [str(channel.get("Name", "")) for channel in _listed(pixels.get("Channel"))]
     return spacing, channels if all(channels) else []
@@ -157,9 +177,9 @@ def _imagej_metadata(metadata: Mapping[str, Any], tags: Any) -> Spacing:
         if pixels and units:
             spacing[axis] = (units / pixels, unit)
     if metadata.get("spacing"):
-        spacing["Z"] = (abs(float(metadata["spacing"])), unit)
+        spacing["Z"] = (abs(_number(metadata["spacing"])), unit)
     if metadata.get("finterval"):
-        spacing["T"] = (float(metadata["finterval"]), "second")
+        spacing["T"] = (_number(metadata["finterval"]), "second")
     return spacing
 
 
@@ -198,27 +218,34 @@ def _zarr_images(path: Path) -> dict[str, Any]:
 
 
 def _zarr(path: Path, scene: int) -> Found:
-    import dask.array as da
+    from pydantic import ValidationError
     from yaozarrs import validate_ome_object
 
     groups = [*_zarr_images(path).values()]
     if scene >= len(groups):
         raise ValueError(f"expected at least {scene + 1} images, got {len(groups)}")
     attributes = groups[scene].attrs.asdict()
-    image: Any = validate_ome_object(attributes.get("ome", attributes))
+    try:
+        image: Any = validate_ome_object(attributes.get("ome", attributes))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(
+            str(part) for part in first["loc"] if not str(part).startswith(("union", "tagged"))
+        )
+        raise ValueError(f"expected metadata of OME-Zarr, got {where}: {first['msg']}") from None
     multiscale = image.multiscales[0]
     finest = multiscale.datasets[0]
     scale = np.ones(len(multiscale.axes))
     for transform in (*finest.coordinateTransformations, *(multiscale.coordinateTransformations or ())):
         scale *= getattr(transform, "scale", 1.0)
-    letters = "".join(axis.name[:1].upper() for axis in multiscale.axes)
+    letters = "".join((axis.name[:1] or "?").upper() for axis in multiscale.axes)
     spacing = {
         letter: (float(step), axis.unit and str(axis.unit))
         for letter, axis, step in zip(letters, multiscale.axes, scale, strict=True)
         if step != 1 or axis.unit
     }
     channels = [channel.label or "" for channel in image.omero.channels] if image.omero else []
-    array = da.from_zarr(groups[scene][finest.path])
+    array = _lazy(groups[scene][finest.path])
     return Found(array, letters, spacing, channels if all(channels) else [])
 
 
@@ -246,6 +273,14 @@ def _foreign(path: Path, scene: int) -> Found:
     letters = image.dims.order
     channels = [*map(str, image.channel_names or ())]
     return Found(image.get_image_dask_data(letters), letters, spacing, channels)
+
+
+def _number(text: Any) -> float:
+    """Return the number that a text holds, or NaN: a size that cannot be read is unknown."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _unit(symbol: Any) -> str | None:

@@ -15,6 +15,9 @@ BrightVariance = Literal["exact", "official"]
 SMALLEST_CANVAS = 35
 """Side in pixels of the extreme channels' window; the five scales of the generator need 33."""
 
+LARGEST_WIDTH = 1024
+"""Features of a scale, eight times the published number; more would ask for all memory there is."""
+
 METHODS = {
     "VDIP-Sparse": {"prior": "sparse", "variational": True},
     "VDIP-Extreme": {"prior": "extreme", "variational": True},
@@ -232,7 +235,7 @@ class Settings:
         if isinstance(shape, Integral):
             shape = (int(shape), int(shape))
         object.__setattr__(self, "psf_shape", _integers("psf_shape", shape, 3))
-        object.__setattr__(self, "widths", _integers("widths", self.widths, 4))
+        object.__setattr__(self, "widths", _integers("widths", self.widths, 4, LARGEST_WIDTH))
         if len(self.psf_shape) != 2 or not all(size % 2 for size in self.psf_shape):
             raise ValueError(f"psf_shape: expected one or two odd numbers, got {self.psf_shape}")
         if len(self.widths) != 5:
@@ -310,14 +313,16 @@ class Settings:
         return self.refinements if self.method == "VDIP-Sparse" else 0
 
 
-def _integers(name: str, values: Any, smallest: int) -> tuple[int, ...]:
-    """Check that values are integers of at least the smallest, and return them as a tuple."""
+def _integers(name: str, values: Any, smallest: int, largest: int = 2**31 - 1) -> tuple[int, ...]:
+    """Check that values are integers within limits, and return them as a tuple."""
     try:
         items = tuple(values)
     except TypeError:
         raise ValueError(f"{name}: expected integers, got {values!r}") from None
     if not all(isinstance(item, Integral) and int(item) >= smallest for item in items):
         raise ValueError(f"{name}: expected integers of at least {smallest}, got {values!r}")
+    if any(int(item) > largest for item in items):
+        raise ValueError(f"{name}: expected integers of at most {largest}, got {values!r}")
     return tuple(int(item) for item in items)
 
 

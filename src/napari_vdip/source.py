@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_vdip.images import check_plane, check_size
+from napari_vdip.images import check_memory, check_plane, check_size
 from napari_vdip.kernels import normalised, odd
 from napari_vdip.settings import SMALLEST_CANVAS
 from napari_vdip.tiling import WHOLE, as_region, with_context
@@ -86,7 +87,7 @@ class Source:
         """Read a plane ``(Y, X, C)``; a `ValueError` says which it is and what is wrong with it."""
         plane = self._all.take(self._array, index, self._area)
         check_plane(plane, self._settings, self.name(index))
-        return plane
+        return np.asarray(plane)
 
     def lazy(self, index: tuple[int, ...]) -> Any:
         """Return what `read` would read of a Dask array, as one, unchecked."""
@@ -164,6 +165,8 @@ class Sink:
         self.arrays = dict(out or {})
         for name in made:
             if name not in self.arrays and (out is None or name != "reblurred"):
+                size = math.prod(planes.shape) * np.dtype(np.float32).itemsize
+                check_memory(size, f"image: expected a result ({name})", planes.shape)
                 self.arrays[name] = np.full(planes.shape, np.nan, np.float32)
         self.psf = np.full(planes.psf_shape(settings.psf_shape), np.nan, np.float32)
 

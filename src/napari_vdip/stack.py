@@ -87,7 +87,10 @@ class Plan:
 
     def take(self, array: Any, index: tuple[int, ...], area: Region = WHOLE) -> NDArray[Any]:
         """Read a plane of the array, or an area of it, as ``(Y, X, C)``; a view of a NumPy array."""
-        plane: NDArray[Any] = self._as_yxc(np.asarray(array[self._at(index, area)]))
+        part = array[self._at(index, area)]
+        # Only so does an array of Dask keep its mask, which is checked later.
+        part = np.asanyarray(part.compute() if hasattr(part, "compute") else part)
+        plane: NDArray[Any] = self._as_yxc(part)
         return plane
 
     def take_lazy(self, array: Any, index: tuple[int, ...], area: Region = WHOLE) -> Any:
@@ -184,6 +187,8 @@ def plan(shape: tuple[int, ...], axes: str | None, channels: Channels) -> Plan:
                 f"image: expected the axes (Y, X) or (Y, X, C), or axes= for others, got shape {shape}"
             )
         axes = "YXC"[: len(shape)]
+    if not isinstance(axes, str):
+        raise ValueError(f"axes: expected letters, got {axes!r}")
     axes = axes.upper()
     if len(axes) != len(shape) or len(set(axes)) != len(axes) or not {"Y", "X"} <= set(axes):
         raise ValueError(
