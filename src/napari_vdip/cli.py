@@ -13,6 +13,7 @@ import typer
 from napari_vdip.cli_estimate import estimate
 from napari_vdip.inspection import inspect
 from napari_vdip.options import bad_option, read_settings, settings_from, with_settings
+from napari_vdip.report import printable
 from napari_vdip.settings import PRESETS, Settings
 
 if TYPE_CHECKING:
@@ -192,19 +193,24 @@ def run(
     raise typer.Exit(SOME_FAILED if any(end.kind == "failed" for end in ends) else 0)
 
 
+def say(text: str, err: bool = False) -> None:
+    """Print text, without what a terminal would take for commands: names of files can hold them."""
+    typer.echo(printable(text), err=err)
+
+
 def print_plan(items: Sequence[Item], json: bool) -> None:
     """Print what a dry run finds."""
     from napari_vdip.report import planned
 
     for data in map(planned, items):
         if json:
-            typer.echo(json_format.dumps(data))
+            say(json_format.dumps(data))
         elif "problem" in data:
-            typer.echo(f"{data['input']}\n  cannot be done: {data['problem']}")
+            say(f"{data['input']}\n  cannot be done: {data['problem']}")
         else:
             shape, planes = " x ".join(map(str, data["shape"])), data["planes"]
-            typer.echo(f"{data['input']}\n  {data['axes']} {shape}, {planes} plane{'s' * (planes > 1)}")
-            typer.echo("\n".join(f"  -> {path}" for path in data["output"]))
+            say(f"{data['input']}\n  {data['axes']} {shape}, {planes} plane{'s' * (planes > 1)}")
+            say("\n".join(f"  -> {path}" for path in data["output"]))
 
 
 def noting_ends(events: Iterable[Event], ends: list[Event]) -> Generator[Event]:
@@ -221,14 +227,14 @@ def print_events(events: Iterable[Event], items: Sequence[Item], json: bool) -> 
 
     if json or not sys.stdout.isatty():
         for text in report.json_lines(events) if json else report.log_lines(events, items):
-            typer.echo(text)
+            say(text)
         return
     with progress_bar() as bar:
         task = bar.add_task("", total=len(items), stage="", step="", terms="")
         fractions: dict[str, float] = {}
         for event in events:
             if event.kind != "step":
-                bar.console.print(report.line(event, items), markup=False, highlight=False)
+                bar.console.print(printable(report.line(event, items)), markup=False, highlight=False)
             ended = event.kind in ("done", "skipped", "failed")
             fractions[event.item.name] = 1.0 if ended else event.fraction
             # A look at the terms makes a GPU wait.
@@ -243,12 +249,12 @@ def print_summary(ends: Sequence[Event], json: bool) -> None:
 
     counts = summary(ends)
     if json:
-        typer.echo(json_format.dumps({"event": "summary", **counts}))
+        say(json_format.dumps({"event": "summary", **counts}))
         return
-    typer.echo(f"{counts['done']} done, {counts['skipped']} done before, {counts['failed']} failed")
+    say(f"{counts['done']} done, {counts['skipped']} done before, {counts['failed']} failed")
     for end in ends:
         if end.kind == "failed":
-            typer.echo(f"failed: {end.item.path}: {end.reason}", err=True)
+            say(f"failed: {end.item.path}: {end.reason}", err=True)
 
 
 def progress_bar() -> Bar:

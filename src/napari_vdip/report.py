@@ -15,6 +15,11 @@ LOGGED = 0.1
 """Part of an image after which a log gets another line, and a hundredth for a program."""
 
 
+def printable(text: str) -> str:
+    """Return text with a question mark in place of each control character and half of a character."""
+    return "".join(one if one.isprintable() or one == "\n" else "?" for one in text)
+
+
 def json_lines(events: Iterable[Event]) -> Iterator[str]:
     """Yield an object for each event; of the steps one for each hundredth of an image."""
     for event in _thinned(events, LOGGED / 10):
