@@ -39,6 +39,8 @@ UNITS = {
 FLAT = (".png", ".jpg", ".jpeg")
 TIFF = (".tif", ".tiff")
 ZARR = (".zarr",)
+MOST_EXPANSION = 10_000
+"""Ratio of the bytes of a page to those in its file: what is claimed beyond is not there."""
 MOST_CHUNKS = 10_000_000
 """Chunks of an array, each of which is a task; more are a mistake, or meant to fill the memory."""
 Spacing = Mapping[str, tuple[float, str | None]]
@@ -125,6 +127,10 @@ def _tiff(path: Path, scene: int) -> Found:
     with TiffFile(path) as file:
         if scene >= len(file.series):
             raise ValueError(f"expected at least {scene + 1} images, got {len(file.series)}")
+        page, kind = file.series[scene].keyframe, file.series[scene].dtype
+        there = min(sum(page.databytecounts), page.parent.filehandle.size)
+        if math.prod(page.shape) * kind.itemsize > MOST_EXPANSION * there:
+            raise ValueError(f"expected pixels of shape {page.shape}, got {there} bytes")
         letters = file.series[scene].axes
         spacing: Spacing = {}
         channels: list[str] = []

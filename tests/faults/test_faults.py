@@ -170,10 +170,10 @@ def test_an_error_of_the_device_is_a_failure_and_planes_that_are_done_stay(item,
     def estimates(self):
         nonlocal planes
         planes += 1
-        yield next(sound(self))
-        if planes == 2:
-            raise error
-        yield from sound(self)
+        for estimate in sound(self):
+            yield estimate
+            if planes == 2:
+                raise error
 
     monkeypatch.setattr(Plane, "estimates", estimates)
     events = list(batch.execute([item], device="cpu"))
