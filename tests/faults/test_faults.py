@@ -240,11 +240,11 @@ def test_fifty_runs_in_a_row_take_no_more_memory_or_threads_than_a_few():
         gc.collect()
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    image = np.random.default_rng(0).uniform(0, 1, (160, 160))
+    image = np.random.default_rng(0).uniform(0, 1, (96, 96))
     plane = image.size * 4
     seen = []
     for _ in range(60):
-        deconvolve(image, SMALL, device="cpu")
+        deconvolve(image, SMALL.replace(steps=1), device="cpu")
         seen.append((resident(), threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))))
     memory, threads, files = zip(*seen[10:], strict=True)
     print(f"growth over fifty runs: {(memory[-1] - memory[0]) / 2**20:.2f} MiB")
