@@ -179,7 +179,7 @@ def prepare(
         if settings.psf_source == "channel":
             raise ValueError("psf: expected none with psf_source = 'channel', got one")
         psf = given_psfs(psf, planes)
-        size = planes.take_psf(psf, planes.indices[0]).shape
+        size = planes.take_psf(psf, planes.first).shape
         settings = settings.replace(psf_source="given", psf_shape=size)
     elif settings.psf_source == "given":
         raise ValueError("psf: expected a point spread function with psf_source = 'given', got None")

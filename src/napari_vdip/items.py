@@ -181,7 +181,7 @@ def examine(item: Item, format: Format | None, joint_colours: bool) -> Item:
         planes = stack.plan(image.array.shape, image.axes, settings.channels)
         if item.psf is not None:
             psfs = given_psfs(read_psfs(item.psf, image, planes), planes)
-            settings = settings.replace(psf_shape=planes.take_psf(psfs, planes.indices[0]).shape)
+            settings = settings.replace(psf_shape=planes.take_psf(psfs, planes.first).shape)
         form = format or ("ome-tiff" if len(planes.indices) == 1 else "ome-zarr")
         return replace(item, settings=settings, planes=planes, format=form)
 

@@ -47,6 +47,11 @@ class Plan:
         return list(np.ndindex(*(self.shape[axis] for axis in self.stacked)))
 
     @property
+    def first(self) -> tuple[int, ...]:
+        """Index of the first plane."""
+        return (0,) * len(self.stacked)
+
+    @property
     def groups(self) -> list[list[tuple[int, ...]]]:
         """Indices of the planes of each channel; of all planes if channels are joint or there is one."""
         if "C" not in self._letters:
