@@ -63,7 +63,7 @@ def assert_done_as_without_a_fault(item):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of file sizes")
-@pytest.mark.parametrize("limit", [100, 700, 2_000, 6_000, 20_000])
+@pytest.mark.parametrize("limit", [100, 700, 2_000, 6_000, 10_000_000])
 def test_a_file_that_cannot_grow_is_a_failure_and_the_run_goes_on_later(item, limit):
     import resource
 
@@ -73,7 +73,7 @@ def test_a_file_that_cannot_grow_is_a_failure_and_the_run_goes_on_later(item, li
         [end] = ends(item)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert (end.kind, end.reason != "") == (("failed", True) if limit < 10_000 else ("done", False))
+    assert (end.kind, end.reason != "") == (("failed", True) if limit < 10_000_000 else ("done", False))
     if end.kind == "failed":
         assert not item.folder.exists()
         assert_done_as_without_a_fault(planned(item.path.parent))
@@ -156,21 +156,21 @@ def test_an_input_that_is_gone_is_a_failure_and_planes_that_are_done_stay(item, 
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "said"),
     [
-        RuntimeError("CUDA error: an illegal memory access was encountered"),
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
-        MemoryError(),
+        (RuntimeError("CUDA error: an illegal address"), "RuntimeError: CUDA error: an illegal address"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), "out of memory"),
+        (MemoryError(), "MemoryError"),
     ],
     ids=["cuda", "out of memory", "host memory"],
 )
-def test_an_error_of_the_device_is_a_failure_and_planes_that_are_done_stay(item, monkeypatch, error):
+def test_an_error_of_the_device_is_a_failure_and_planes_that_are_done_stay(item, monkeypatch, error, said):
     sound, planes = Plane.estimates, 0
 
-    def estimates(self):
+    def estimates(self, *start):
         nonlocal planes
         planes += 1
-        for estimate in sound(self):
+        for estimate in sound(self, *start):
             yield estimate
             if planes == 2:
                 raise error
@@ -178,7 +178,7 @@ def test_an_error_of_the_device_is_a_failure_and_planes_that_are_done_stay(item,
     monkeypatch.setattr(Plane, "estimates", estimates)
     events = list(batch.execute([item], device="cpu"))
     assert [event.kind for event in events if event.kind != "step"] == ["started", "plane", "failed"]
-    assert type(error).__name__ in events[-1].reason
+    assert said in events[-1].reason
     monkeypatch.undo()
     again = planned(item.path.parent)
     assert next(batch.execute([again], device="cpu")).number == 1
