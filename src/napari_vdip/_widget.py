@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_vdip._check_tab import CheckTab
 from napari_vdip._course_tab import CourseTab
 from napari_vdip._input_form import InputForm
 from napari_vdip._layouts import form_of, row_of, scrolling, show_row
@@ -52,6 +53,7 @@ class DeconvolutionWidget(QWidget):
         self.form = SettingsForm()
         self.course = CourseTab(napari_viewer.theme)
         self._make_controls()
+        self.check = CheckTab(napari_viewer, self.form, self.inputs, self.device)
         self._lay_out()
         self._connect()
         self._guess_channels()
@@ -109,8 +111,10 @@ class DeconvolutionWidget(QWidget):
         self.tabs = QTabWidget()
         self.tabs.addTab(deconvolve, "Deconvolve")
         self.tabs.addTab(self.course, "Course")
+        self.tabs.addTab(self.check, "Check")
         self.tabs.setTabToolTip(0, "What to deconvolve, and how.")
         self.tabs.setTabToolTip(1, "How a run goes, and its earlier estimates.")
+        self.tabs.setTabToolTip(2, "How far a result can be trusted.")
         layout = QVBoxLayout(self)
         layout.addWidget(self.tabs)
         layout.addLayout(row_of(self.run, self.pause, self.stop))
@@ -198,6 +202,7 @@ class DeconvolutionWidget(QWidget):
         session.reported.connect(self.course.add)
         session.held.connect(self._on_held)
         session.ended.connect(self.course.end)
+        session.ended.connect(lambda result: self.check.end(result, source, layers.get("latent")))
         session.finished.connect(self._on_finished)
         self._session = session
         self._tell("starting", 0, 0)
@@ -245,8 +250,10 @@ class DeconvolutionWidget(QWidget):
 
     def event(self, event: QEvent | None) -> bool:
         """Stop when napari takes the panel out of its window."""
-        if event and event.type() == QEvent.Type.ParentChange and not self.parent() and self._session:
-            self._session.quit()
+        if event and event.type() == QEvent.Type.ParentChange and not self.parent():
+            self.check.quit()
+            if self._session:
+                self._session.quit()
         return bool(super().event(event))
 
 

@@ -1,0 +1,139 @@
+"""Layers that the Check tab adds beside those of a result, and how they are seen side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Layer
+from napari.utils.colormaps import Colormap
+from napari.utils.transforms import Affine
+
+from napari_vdip._checked import run_of
+from napari_vdip._layers import CARRIED, KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from napari import Viewer
+    from numpy.typing import NDArray
+
+    from napari_vdip._checked import Checked
+
+RESIDUAL, DOUBT = "residual", "confidence"
+LARGEST = 4.0
+"""Residual in noise units that has the full colour: noise alone exceeds it once in 16 000 pixels."""
+BLUE = (0.0, 0.45, 0.7)
+"""Not a colour of greys, and told apart by all eyes (Okabe and Ito)."""
+LOOKS: dict[str, dict[str, Any]] = {
+    RESIDUAL: {"colormap": "coolwarm", "contrast_limits": (-LARGEST, LARGEST)},
+    DOUBT: {
+        "colormap": Colormap([(*BLUE, 0.0), (*BLUE, 1.0)], name="doubt"),
+        "contrast_limits": (0.0, 1.0),
+        "blending": "translucent",
+    },
+}
+
+
+def place(
+    viewer: Viewer,
+    this: Checked,
+    quantity: str,
+    data: NDArray[Any],
+    at: Mapping[int, int],
+    how: str = "",
+) -> Layer:
+    """Show an array over a result: in a new layer, or in the one that shows this quantity already.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Where to.
+    this : Checked
+        The result; its latent layer need not be in the viewer any more.
+    quantity : str
+        What it is; one of `LOOKS`, or else it looks like the latent image.
+    data : array
+        With the axes of the latent layer.
+    at : mapping
+        For an axis the index in the latent layer where the array begins, if not zero.
+    how : str
+        How it was made of the result, for its metadata.
+    """
+    state = this.latent.as_layer_data_tuple()[1]
+    made = {name: value for name, value in state["metadata"][KEY].items() if name != "white"}
+    look: dict[str, Any] = LOOKS.get(quantity) or {
+        name: state[name] for name in ("colormap", "contrast_limits", "gamma")
+    }
+    if data.ndim > this.latent.ndim:
+        white = state["metadata"][KEY]["white"]
+        data, look, made = (data / np.float32(white)).clip(0, 1), {"rgb": True}, {**made, "white": white}
+    start = np.array([at.get(axis, 0) for axis in range(this.latent.ndim)], float)
+    moved = Affine(**{name: state[name] for name in ("scale", "translate", "rotate", "shear")})(start)
+    where = {**{name: state[name] for name in CARRIED}, "translate": moved}
+    metadata = {**state["metadata"], KEY: {**made, "how": how, "quantity": quantity}}
+    earlier = companion(viewer, this, quantity)
+    if earlier is not None and (earlier.ndim, earlier.rgb) == (this.latent.ndim, look.get("rgb", False)):
+        earlier.data, earlier.metadata, earlier.visible = data, metadata, True
+        for name, value in where.items():
+            setattr(earlier, name, value)
+        return earlier
+    active = viewer.layers.selection.active
+    new = Layer.create(
+        data, {**where, **look, "name": f"{this.title} {quantity}", "metadata": metadata}, "image"
+    )
+    layer = viewer.add_layer(new)
+    if active is not None:
+        viewer.layers.selection.active = active
+    return layer
+
+
+def companion(viewer: Viewer, this: Checked, quantity: str) -> Any:
+    """Return the layer beside a result that shows a quantity; ``None`` if there is none."""
+    run = run_of(this.latent)
+    for layer in viewer.layers:
+        if layer.metadata.get(KEY, {}).get("quantity") == quantity and run_of(layer) == run:
+            return layer
+    return None
+
+
+class SideBySide:
+    """Some layers beside each other in napari's grid, until it is as it was.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Where the layers are.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._before: dict[Any, bool] = {}
+        self._stride = 1
+
+    @property
+    def grid(self) -> Any:
+        """The viewer's grid; before napari 0.9 it was elsewhere."""
+        return self._viewer.canvas.grid if hasattr(self._viewer, "canvas") else self._viewer.grid
+
+    def show(self, layers: Iterable[Layer]) -> None:
+        """Show these layers alone, from the lowest in the list to the highest."""
+        wanted: Sequence[Layer] = list(layers)
+        if not self._before:
+            self._before = {layer: layer.visible for layer in self._viewer.layers}
+            self._stride = self.grid.stride
+        for layer in self._viewer.layers:
+            layer.visible = layer in wanted
+        self.grid.stride, self.grid.enabled = -1, True
+        self._viewer.reset_view()
+
+    def restore(self) -> None:
+        """Show all layers as they were, over each other; new ones stay visible."""
+        before, self._before = self._before, {}
+        self.grid.enabled = False
+        if before:
+            self.grid.stride = self._stride
+        for layer, visible in before.items():
+            if layer in self._viewer.layers:
+                layer.visible = visible
+        self._viewer.reset_view()

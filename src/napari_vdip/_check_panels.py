@@ -1,0 +1,219 @@
+"""The parts of the Check tab that show something: facts, verdict, point spread function."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QDoubleSpinBox,
+    QFormLayout,
+    QGridLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_vdip.psf_measures import theoretical_width
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qtpy.QtGui import QWheelEvent
+
+    from napari_vdip.verdict import Verdict
+
+NANOMETRES = 1000.0
+"""In a micrometre."""
+COLOURS = {
+    "good": ("#2e7d32", "white"),
+    "look closer": ("#ffb300", "black"),
+    "do not trust": ("#b71c1c", "white"),
+}
+"""Background and text of a verdict, which is also in words."""
+MEANINGS = {
+    "FWHM": "Full width at half maximum along the major and the minor axis.",
+    "second moments": "Standard deviations along these axes. All of the window counts, with its haze; of a "
+    "Gaussian the full width at half maximum is 2.355 times that.",
+    "major axis": "Its direction.",
+    "by diffraction": "Full width at half maximum of a wide-field fluorescence microscope in focus, by "
+    "diffraction alone: 0.514 wavelength / NA.",
+    "centroid": "How far the centre of mass is from the middle of the window.",
+    "at the border": "Part of the mass on the outermost pixels of the window: it should be little.",
+    "concentration": "1 and 0 for a point; 1 / n and ln n for n equal pixels.",
+    "two seeds": "Largest normalised cross-correlation of the point spread functions of two seeds. If they "
+    "disagree, at least one is wrong.",
+    "chi-square": "Mean square of the residual in noise units, and that of a replica in which the "
+    "result is true.",
+    "neighbours": "Correlation of neighbours in the residual, and that of the replica.",
+    "whiteness": "Mean squared difference of the residual's autocorrelation from that of the replica, in "
+    "squared standard errors.",
+    "signal to noise": "Variance of the input above that of its noise, relative to it.",
+    "clipped input": "Pixels at the ends of the input's range, where more are there than at the next value.",
+}
+
+
+def text(words: str = "") -> QLabel:
+    """Make a label that breaks its lines, and whose text and links can be used by mouse and keyboard."""
+    label = QLabel(words)
+    label.setWordWrap(True)
+    label.setOpenExternalLinks(True)
+    label.setTextInteractionFlags(
+        Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.LinksAccessibleByMouse
+    )
+    if "<a " in words:
+        label.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
+    return label
+
+
+def heading(words: str) -> QLabel:
+    """Make the heading of a section."""
+    label = QLabel(f"<b>{words}</b>")
+    label.setContentsMargins(0, 8, 0, 0)
+    return label
+
+
+def button(words: str, about: str, *, checkable: bool = False) -> QPushButton:
+    """Make a button with its tooltip."""
+    made = QPushButton(words)
+    made.setToolTip(about)
+    made.setCheckable(checkable)
+    return made
+
+
+class Facts(QWidget):
+    """Names and values under each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows = QFormLayout(self)
+        self._rows.setContentsMargins(0, 0, 0, 0)
+        self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self._rows.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
+        self.values: dict[str, QLabel] = {}
+
+    def show_facts(self, facts: Mapping[str, str]) -> None:
+        """Show these, and no others."""
+        for name in [name for name in self.values if name not in facts]:
+            self._rows.removeRow(self.values.pop(name))
+        for name, value in facts.items():
+            if name not in self.values:
+                label = QLabel(name)
+                self.values[name] = text()
+                for part in (label, self.values[name]):
+                    part.setToolTip(MEANINGS.get(name, ""))
+                self._rows.addRow(label, self.values[name])
+            self.values[name].setText(value)
+
+
+class VerdictPanel(QWidget):
+    """The answer for a plane, in colour and words, and its reasons."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = QLabel()
+        self.answer.setToolTip("The worst of the reasons below decides. Good says that none was found.")
+        self.answer.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.reasons = text()
+        self.facts = Facts()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        for part in (self.answer, self.reasons, self.facts):
+            column.addWidget(part)
+
+    def show_verdict(self, verdict: Verdict | None, facts: Mapping[str, str], note: str = "") -> None:
+        """Show a verdict, or that there is none yet, and why."""
+        self.answer.setVisible(verdict is not None)
+        if verdict is not None:
+            back, front = COLOURS[verdict.answer]
+            self.answer.setText(verdict.answer)
+            self.answer.setStyleSheet(
+                f"background: {back}; color: {front}; font-weight: bold; padding: 4px; border-radius: 4px;"
+            )
+        self.reasons.setText("\n".join([*(verdict.reasons if verdict else ()), *([note] if note else [])]))
+        self.facts.show_facts(facts)
+
+
+class Number(QDoubleSpinBox):
+    """A number that may be unknown, and that the wheel changes only when it has the focus."""
+
+    def __init__(
+        self, name: str, unit: str, largest: float, decimals: int, step: float, about: str
+    ) -> None:
+        super().__init__()
+        self.setRange(0, largest)
+        self.setDecimals(decimals)
+        self.setSingleStep(step)
+        self.setSuffix(unit)
+        self.setSpecialValueText("unknown")
+        self.setToolTip(about)
+        self.setAccessibleName(name)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setKeyboardTracking(False)
+
+    @property
+    def known(self) -> float | None:
+        """The number, if there is one."""
+        return self.value() or None
+
+    def wheelEvent(self, event: QWheelEvent | None) -> None:  # noqa: N802
+        """Let the wheel scroll the panel instead."""
+        if self.hasFocus():
+            super().wheelEvent(event)
+        elif event is not None:
+            event.ignore()
+
+
+class PsfPanel(QWidget):
+    """What the point spread function of a plane is like, and what can be done with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.facts, self.advice = Facts(), text()
+        self.use_window = button(
+            "Use a window",
+            "Set the PSF shape on the Deconvolve tab, for the next run, to what fits this one.",
+        )
+        self.reseed = button(
+            "Try another seed",
+            "Estimate the point spread function of this plane again with another seed, and say how well "
+            "both agree. Takes about as long as the run of this plane.",
+        )
+        self.export = button(
+            "Export PSF...",
+            "Save the point spread function of this plane as OME-TIFF, with its pixel size.",
+        )
+        self.open = button(
+            "Open PSF...",
+            "Open a point spread function from a file as a layer, and choose it as given for the next run.",
+        )
+        self.wavelength = Number(
+            "emission wavelength", " nm", 9999, 0, 10, "Emission wavelength, for the width by diffraction."
+        )
+        self.na = Number(
+            "numerical aperture", "", 2, 2, 0.05, "Numerical aperture of the objective, for the same."
+        )
+        optics = QGridLayout()
+        for place, (name, box) in enumerate((("wavelength", self.wavelength), ("NA", self.na))):
+            label = QLabel(name)
+            label.setBuddy(box)
+            label.setToolTip(box.toolTip())
+            optics.addWidget(label, 0, 2 * place)
+            optics.addWidget(box, 0, 2 * place + 1)
+            optics.setColumnStretch(2 * place + 1, 1)
+        buttons = QGridLayout()
+        for number, one in enumerate((self.reseed, self.use_window, self.export, self.open)):
+            buttons.addWidget(one, number // 2, number % 2)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.facts)
+        column.addWidget(self.advice)
+        column.addLayout(optics)
+        column.addLayout(buttons)
+
+    @property
+    def theoretical(self) -> float | None:
+        """Width by diffraction in micrometres, if wavelength and aperture are known."""
+        wavelength, na = self.wavelength.known, self.na.known
+        return theoretical_width(wavelength / NANOMETRES, na) if wavelength and na else None

@@ -1,0 +1,396 @@
+"""The tab that checks a result: verdict, point spread function, std map, and other methods beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QSignalBlocker, QTimer
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import QFileDialog, QGridLayout, QHBoxLayout, QLabel, QListWidget, QVBoxLayout, QWidget
+
+from napari_vdip import _check_texts as texts
+from napari_vdip._check_actions import Actions
+from napari_vdip._check_jobs import Job, judging
+from napari_vdip._check_layers import SideBySide, companion
+from napari_vdip._check_panels import COLOURS, PsfPanel, VerdictPanel, button, heading, text
+from napari_vdip._checked import checked
+from napari_vdip._compare import METHODS
+from napari_vdip._layers import KEY
+from napari_vdip._layouts import scrolling
+
+if TYPE_CHECKING:
+    from magicgui.widgets import ComboBox
+    from napari import Viewer
+    from napari.layers import Image
+    from qtpy.QtGui import QShowEvent
+
+    from napari_vdip._check_jobs import News
+    from napari_vdip._checked import Checked, Index
+    from napari_vdip._input_form import InputForm
+    from napari_vdip._settings_form import SettingsForm
+    from napari_vdip.result import Deconvolution
+
+NOTHING = "Run a deconvolution, or select a layer of a result: here it is said how far it can be trusted."
+UNFINISHED = "This result has no verdict: its run is not over, or its latent or PSF layer is gone."
+SETTLED = 300
+"""Milliseconds for which a plane is shown before it is judged."""
+LONGEST_LIST = 5
+"""Rows of the list of planes; more are scrolled."""
+
+
+class CheckTab(QWidget):
+    """Checks the result of the last run, or the one whose layer is selected, at the plane that is shown.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Where the layers are.
+    form : SettingsForm
+        Takes over a suggested window.
+    inputs : InputForm
+        Takes over a point spread function from a file.
+    device : ComboBox
+        Says where to compute.
+
+    Attributes
+    ----------
+    subject : Checked or None
+        The result.
+    index : tuple of int
+        Its plane that is looked at.
+    found : dict of tuple of int to News
+        What is known of its planes.
+    """
+
+    def __init__(self, viewer: Viewer, form: SettingsForm, inputs: InputForm, device: ComboBox) -> None:
+        super().__init__()
+        self._viewer, self._device = viewer, device
+        self._latest: tuple[Deconvolution, Image] | None = None
+        self._layer: Any = None
+        self._job: Job | None = None
+        self._beside = SideBySide(viewer)
+        self.work = Actions(viewer, form, inputs, self)
+        self.subject: Checked | None = None
+        self.index: Index = ()
+        self.found: dict[Index, News] = {}
+        self._agreements: dict[Index, float] = {}
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(SETTLED)
+        self._timer.timeout.connect(self._judge_shown)
+        self._make_controls()
+        self._lay_out()
+        self._connect()
+        self.refresh()
+
+    def _make_controls(self) -> None:
+        self.title = text(NOTHING)
+        self.planes = QListWidget()
+        self.planes.setToolTip("Planes and channels with their verdicts. Choose one to see it.")
+        self.planes.setAccessibleName("Planes and channels")
+        self.judge_all = button("Judge all planes", "Judge one plane after the other.")
+        self.verdict, self.psf = VerdictPanel(), PsfPanel()
+        self.residual = button(
+            "Show the residual",
+            "Add a layer: the re-blurred latent image less the input, in standard deviations of the noise. "
+            "Blue is below zero, red above, full from four on. The specimen should not be seen in it.",
+        )
+        self.std_legend, self.calibrated = text(), text(texts.CALIBRATED)
+        self.confidence = button(
+            "Show as confidence",
+            f"Add a layer over the latent image. {texts.VEIL} Between, its opacity is std / standard "
+            "deviation of the latent plane.",
+        )
+        self.compare = button(
+            "Richardson-Lucy and Wiener",
+            "Restore the shown plane with the same point spread function by both methods of scikit-image, "
+            "and add the results as layers.",
+        )
+        self.beside = button(
+            "Side by side",
+            "Show input, latent image and the layers of other methods beside each other, in napari's grid; "
+            "again, and all is as before.",
+            checkable=True,
+        )
+        self.doing = QLabel()
+        self.doing.setToolTip("What is being computed in the background.")
+        self.stop = button("Stop", "Stop computing as soon as possible.")
+
+    def _lay_out(self) -> None:
+        comparing = QWidget()
+        grid = QGridLayout(comparing)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.addWidget(self.compare, 0, 0)
+        grid.addWidget(self.beside, 0, 1)
+        self._sections = [
+            heading("Verdict"),
+            self.planes,
+            self.judge_all,
+            self.verdict,
+            self.residual,
+            heading("Point spread function"),
+            self.psf,
+            heading("Std map"),
+            self.std_legend,
+            self.confidence,
+            self.calibrated,
+            heading("Compare"),
+            comparing,
+        ]
+        row = QHBoxLayout()
+        row.addWidget(self.doing, stretch=1)
+        row.addWidget(self.stop)
+        column = QVBoxLayout(self)
+        column.addWidget(self.title)
+        column.addWidget(scrolling(*self._sections), stretch=1)
+        column.addLayout(row)
+
+    def _connect(self) -> None:
+        work, psf = self.work, self.psf
+        self.judge_all.clicked.connect(self._judge_all)
+        self.residual.clicked.connect(lambda: self._with(work.show_residual))
+        self.confidence.clicked.connect(lambda: self._with(work.show_confidence))
+        self.compare.clicked.connect(lambda: self._with(work.compare, self.index))
+        psf.reseed.clicked.connect(lambda: self._with(work.reseed, self.index, self._device.value))
+        psf.use_window.clicked.connect(self._use_window)
+        psf.export.clicked.connect(self._ask_export)
+        psf.open.clicked.connect(self._ask_open)
+        psf.wavelength.valueChanged.connect(self._show)
+        psf.na.valueChanged.connect(self._show)
+        work.changed.connect(self._show)
+        work.agreed.connect(self._on_agreement)
+        self.stop.clicked.connect(self.quit)
+        self.beside.toggled.connect(self._set_beside)
+        self._beside.grid.events.enabled.connect(self._on_grid)
+        self.planes.currentRowChanged.connect(self._choose_row)
+        self._viewer.layers.selection.events.active.connect(self._follow)
+        self._viewer.layers.events.removed.connect(self._on_removed)
+        self._viewer.dims.events.point.connect(self._on_moved)
+
+    def quit(self) -> None:
+        """Stop computing soon."""
+        self.work.stop()
+        if self._job is not None:
+            self._job.stop()
+
+    # What is checked
+
+    def end(self, result: Deconvolution, source: Image, latent: Any) -> None:
+        """Check the result of a run that has ended; its layer may be gone."""
+        self._latest, self._layer = (result, source), latent
+        self.refresh()
+
+    def _follow(self, event: Any = None) -> None:
+        """Check the result whose layer became active, and keep to the last one if none of ours did."""
+        active = self._viewer.layers.selection.active
+        if active is not None and KEY in active.metadata:
+            self._layer = active
+            self.refresh()
+
+    def _on_removed(self, event: Any = None) -> None:
+        if self.subject is not None and not set(self.subject.layers.values()) <= set(self._viewer.layers):
+            self.refresh()
+
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802
+        """Look again: layers may have changed meanwhile."""
+        super().showEvent(event)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Find out what there is to check, and forget what was known of another result."""
+        before, self.subject = self.subject, None
+        if self._layer is not None:
+            self.subject = checked(self._viewer, self._layer, self._latest)
+        if before is None or self.subject is None or not before.same(self.subject):
+            self.found.clear()
+            self._agreements.clear()
+        if self.subject is not None:
+            self.index = self.subject.shown(self._viewer.dims.point)
+            self._list_planes(self.subject)
+        self._show()
+        self._timer.start()
+
+    def _list_planes(self, this: Checked) -> None:
+        with QSignalBlocker(self.planes):
+            self.planes.clear()
+            self.planes.addItems([this.planes.name(index) for index in this.planes.indices])
+            self.planes.setCurrentRow(this.planes.indices.index(self.index))
+        rows = min(self.planes.count(), LONGEST_LIST)
+        self.planes.setFixedHeight(rows * self.planes.sizeHintForRow(0) + 2 * self.planes.frameWidth())
+        for news in self.found.values():
+            self._mark(this, news)
+
+    def _on_moved(self, event: Any = None) -> None:
+        """Follow the sliders."""
+        this = self.subject
+        if this is not None:
+            index = this.shown(self._viewer.dims.point)
+            if index not in this.seen_with(self.index):
+                self._choose(this, index)
+
+    def _choose_row(self, row: int) -> None:
+        """Follow the list of planes."""
+        this = self.subject
+        if this is not None and row >= 0:
+            self._choose(this, this.planes.indices[row])
+            this.show(self._viewer, self.index)
+
+    def _choose(self, this: Checked, index: Index) -> None:
+        self.index = index
+        with QSignalBlocker(self.planes):
+            self.planes.setCurrentRow(this.planes.indices.index(index))
+        self._show()
+        self._timer.start()
+
+    # The verdict
+
+    def _judge_shown(self) -> None:
+        """Judge the shown plane, once somebody looks at it for a moment."""
+        if self.subject is not None and self.isVisible():
+            self.judge([self.index])
+
+    def _judge_all(self) -> None:
+        if self.subject is not None:
+            self.judge(self.subject.planes.indices)
+
+    def judge(self, indices: list[Index]) -> None:
+        """Judge planes in the background, but for those that are judged already or were not reached."""
+        this = self.subject
+        if this is None or self._job is not None:
+            return
+        reached = set(this.reached)
+        indices = [index for index in indices if index in reached and not self._judged(index)]
+        if not indices:
+            return
+
+        def take(news: News) -> None:
+            if self.subject is not None and this.same(self.subject):
+                self.found[news.index] = news
+                self._mark(this, news)
+                self._show()
+
+        self._job = Job(judging(this, indices, self._device.value), self)
+        self._job.yielded.connect(take)
+        self._job.finished.connect(self._on_judged)
+        self._show()
+
+    def _judged(self, index: Index) -> bool:
+        return index in self.found and self.found[index].diagnosis is not None
+
+    def _on_judged(self) -> None:
+        self._job = None
+        self._show()
+        if self.index not in self.found:  # another plane was chosen meanwhile
+            self._timer.start()
+
+    def _mark(self, this: Checked, news: News) -> None:
+        """Say in the list of planes what was found."""
+        item = self.planes.item(this.planes.indices.index(news.index))
+        if item is not None and news.diagnosis is not None:
+            answer = news.diagnosis.verdict.answer
+            mark = QPixmap(16, 16)
+            mark.fill(QColor(COLOURS[answer][0]))
+            item.setIcon(QIcon(mark))
+            item.setText(f"{this.planes.name(news.index)}: {answer}")
+
+    # What is shown
+
+    def _show(self, *_: Any) -> None:
+        """Show what is known, and enable what makes sense now."""
+        this, doing = self.subject, self.work.doing
+        self.title.setText(
+            (UNFINISHED if self._layer is not None else NOTHING) if this is None else self._name(this)
+        )
+        for part in self._sections:
+            part.setVisible(this is not None)
+        self.doing.setText(doing or ("Judging..." if self._job else ""))
+        self.stop.setEnabled(bool(doing) or self._job is not None)
+        self.psf.open.setEnabled(not doing)
+        if this is None:
+            return
+        several = len(this.planes.indices) > 1
+        self.planes.setVisible(several)
+        self.judge_all.setVisible(several)
+        self.judge_all.setEnabled(self._job is None)
+        reached = self.index in this.reached
+        self._show_verdict(this, reached)
+        self._show_psf(this, reached, bool(doing))
+        has_input, has_std = this.source is not None, this.result.std is not None
+        self.residual.setEnabled(has_input and not doing)
+        self.compare.setEnabled(has_input and reached and not doing)
+        self.confidence.setEnabled(has_std and not doing)
+        self.calibrated.setVisible(has_std)
+        low, high = this.layers["std"].contrast_limits if "std" in this.layers else (0.0, 0.0)
+        self.std_legend.setText(texts.STD.format(low=low, high=high) if has_std else texts.NO_STD)
+
+    def _name(self, this: Checked) -> str:
+        plane = this.planes.name(self.index)
+        return f"{this.title}, {plane}" if plane else this.title
+
+    def _show_verdict(self, this: Checked, reached: bool) -> None:
+        news = self.found.get(self.index)
+        if not reached:
+            self.verdict.show_verdict(None, {}, "The run ended before this plane.")
+        elif news is None or news.diagnosis is None:
+            self.verdict.show_verdict(None, {}, "Not judged yet." if self._job is None else "Judging...")
+        else:
+            facts = texts.residual_facts(news.diagnosis)
+            self.verdict.show_verdict(news.diagnosis.verdict, facts, news.problem)
+
+    def _show_psf(self, this: Checked, reached: bool, busy: bool) -> None:
+        panel, news = self.psf, self.found.get(self.index)
+        facts = {}
+        if news is not None:
+            facts = texts.psf_facts(news.psf, panel.theoretical)
+            if self.index in self._agreements:
+                facts["two seeds"] = texts.agreement_of(self._agreements[self.index])
+            panel.advice.setText(texts.window_advice(news.psf, given=this.given))
+            panel.use_window.setText(texts.use_window(news.psf))
+        panel.facts.show_facts(facts)
+        panel.advice.setVisible(news is not None)
+        panel.use_window.setEnabled(news is not None and bool(news.psf.advice) and not this.given)
+        panel.export.setEnabled(reached and not busy)
+        panel.reseed.setEnabled(reached and not busy and not this.given and this.source is not None)
+
+    # What can be done
+
+    def _with(self, action: Any, *more: Any) -> None:
+        """Do something with the result, if there is one."""
+        if self.subject is not None:
+            action(self.subject, *more)
+
+    def _use_window(self) -> None:
+        self.work.use_window(self.found[self.index].psf.suggested)
+
+    def _on_agreement(self, this: Checked, index: Index, value: float) -> None:
+        if self.subject is not None and this.same(self.subject):
+            self._agreements[index] = value
+            self._show()
+
+    def _ask_export(self) -> None:
+        assert self.subject is not None
+        suggested = f"{self._name(self.subject)} PSF.ome.tif"
+        path, _ = QFileDialog.getSaveFileName(self, "Export PSF", suggested, "OME-TIFF (*.ome.tif)")
+        if path:
+            self._with(self.work.export_psf, self.index, Path(path))
+
+    def _ask_open(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open PSF", "", "Images (*.tif *.tiff *.png);;All (*)")
+        if path:
+            self.work.open_psf(Path(path))
+
+    def _set_beside(self, on: bool) -> None:
+        """Show layers side by side, or as they were."""
+        this = self.subject
+        if on and this is not None:
+            others = [companion(self._viewer, this, name) for name in METHODS]
+            wanted = (this.source, this.latent, *others)
+            self._beside.show([layer for layer in wanted if layer in self._viewer.layers])
+        else:
+            self._beside.restore()
+
+    def _on_grid(self, event: Any = None) -> None:
+        """Follow napari's own button of the grid."""
+        if not self._beside.grid.enabled:
+            self.beside.setChecked(False)

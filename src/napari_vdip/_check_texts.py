@@ -1,0 +1,107 @@
+"""What measures of a result say, in words and units for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_vdip.diagnostics import Diagnosis
+    from napari_vdip.psf_measures import PsfMeasures, Widths
+
+CALIBRATION = "https://github.com/napari-vdip/napari-vdip/blob/main/docs/benchmarks.md#calibration"
+"""Where the calibration of the std map is measured."""
+STD = (
+    "The std map is the standard deviation of each pixel, in the grey values of the input, given the point "
+    "spread function and the noise. Dark is sure: from {low:.3g} (black) to {high:.3g} (pale yellow)."
+)
+NO_STD = "There is no std map: the method is not variational, or the result is an earlier estimate."
+CALIBRATED = (
+    "<b>Calibrated</b> on generated scenes where the point spread function was found: most true "
+    "intensities are within two standard deviations. <b>Not calibrated</b> where it was not found: then the map is too "
+    f'small, also if the verdict is good. <a href="{CALIBRATION}">See the measurements</a>.'
+)
+VEIL = "Blue covers what is not known: fully where the std is that of the whole latent image, or more."
+UNITS = {"micrometer": "µm", "pixel": "px"}
+
+
+def psf_facts(psf: PsfMeasures, theoretical: float | None) -> dict[str, str]:
+    """Say what a point spread function is like; the theoretical width is in micrometres."""
+    widths = psf.physical or psf.pixels
+    y, x = psf.centroid
+    return {
+        "FWHM": _lengths(widths.fwhm_axes, widths) + in_pixels(psf.pixels.fwhm_axes, psf),
+        "second moments": _lengths(widths.sigma, widths) + in_pixels(psf.pixels.sigma, psf),
+        "major axis": f"{psf.pixels.angle:.0f}° from x towards y",
+        "by diffraction": diffraction(psf, theoretical),
+        "centroid": f"{y:+.2f}, {x:+.2f} px from the middle (y, x)",
+        "at the border": f"{psf.border:.1%} of its mass",
+        "concentration": f"energy {psf.energy:.3f}, entropy {psf.entropy:.1f} nats",
+    }
+
+
+def diffraction(psf: PsfMeasures, theoretical: float | None) -> str:
+    """Say what width a wide-field microscope has, beside the one that was found."""
+    if psf.physical is None:
+        return "needs a layer with units of length"
+    if theoretical is None:
+        return "needs wavelength and NA"
+    ratio = max(psf.physical.fwhm_axes) / theoretical
+    beside = "this is narrower than can be" if ratio < 1 else f"this is {ratio:.1f} times as wide"
+    return f"{theoretical:.3g} µm; {beside}"
+
+
+def window_advice(psf: PsfMeasures, *, given: bool) -> str:
+    """Say whether the window fits, and whether the point spread function is almost a point."""
+    window = _by(psf.window)
+    if given:
+        return f"The window of {window} pixels is that of the given point spread function."
+    said = {
+        "larger window": f"The window of {window} pixels cuts it off: take a larger window.",
+        "smaller window": f"The window of {window} pixels is larger than needed: a smaller one is faster.",
+        "": f"The window of {window} pixels fits.",
+    }[psf.advice]
+    if psf.near_point:
+        said += " It is almost a point: the input may be sharp already, or its blur was not found."
+    return said
+
+
+def use_window(psf: PsfMeasures) -> str:
+    """Label of the button that takes the suggested window over."""
+    return f"Use a window of {_by(psf.suggested)}"
+
+
+def residual_facts(found: Diagnosis) -> dict[str, str]:
+    """Say what the residual and the input are like."""
+    residual, clipped = found.residual, found.clipping
+    facts = {}
+    if residual:
+        facts = {
+            "chi-square": f"{residual.chi_square:.2f}, where noise leaves "
+            f"{residual.expected_chi_square:.2f}",
+            "neighbours": f"correlation {residual.correlation:+.2f}, where noise leaves "
+            f"{residual.expected_correlation:+.2f}",
+            "whiteness": f"{residual.whiteness:.1f}, where noise leaves about 1",
+            "signal to noise": f"{residual.signal_to_noise:.3g} (variances)",
+        }
+    if clipped:
+        high, low = (f"{part:.2%}" if part else "none" for part in (clipped.highest, clipped.lowest))
+        facts["clipped input"] = f"{high} at the highest, {low} at the lowest value"
+    return facts
+
+
+def agreement_of(value: float) -> str:
+    """Say how well two seeds agree."""
+    return f"{value:.3f}, where 1 is the same and 0 has nothing in common"
+
+
+def in_pixels(sizes: tuple[float, float], psf: PsfMeasures) -> str:
+    """Say sizes in pixels too, if they are not already."""
+    return f" ({sizes[0]:.1f} x {sizes[1]:.1f} px)" if psf.physical else ""
+
+
+def _lengths(sizes: tuple[float, float], widths: Widths) -> str:
+    return f"{sizes[0]:.3g} x {sizes[1]:.3g} {UNITS.get(widths.unit, widths.unit)}"
+
+
+def _by(sides: tuple[int, int]) -> str:
+    return f"{sides[0]} x {sides[1]}"
