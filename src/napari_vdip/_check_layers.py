@@ -72,6 +72,10 @@ def place(
     moved = Affine(**{name: state[name] for name in ("scale", "translate", "rotate", "shear")})(start)
     where = {**{name: state[name] for name in CARRIED}, "translate": moved}
     metadata = {**state["metadata"], KEY: {**made, "how": how, "quantity": quantity}}
+    for other in LOOKS:  # one would hide the other
+        covering = companion(viewer, this, other)
+        if covering is not None and quantity in LOOKS:
+            covering.visible = other == quantity
     earlier = companion(viewer, this, quantity)
     if earlier is not None and (earlier.ndim, earlier.rgb) == (this.latent.ndim, look.get("rgb", False)):
         earlier.data, earlier.metadata, earlier.visible = data, metadata, True
@@ -124,8 +128,13 @@ class SideBySide:
             self._stride = self.grid.stride
         for layer in self._viewer.layers:
             layer.visible = layer in wanted
-        self.grid.stride, self.grid.enabled = -1, True
-        self._viewer.reset_view()
+        self.grid.stride, self.grid.enabled = 1, True
+        if wanted and self.grid.position(self._viewer.layers.index(wanted[0]), self._viewer.layers) != (
+            0,
+            0,
+        ):
+            self.grid.stride = -1  # which end of the list comes first depends on napari's version
+        self._viewer.reset_view(**({"layers": wanted} if hasattr(self._viewer, "scene") else {}))
 
     def restore(self) -> None:
         """Show all layers as they were, over each other; new ones stay visible."""

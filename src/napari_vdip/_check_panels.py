@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
-    QGridLayout,
+    QHBoxLayout,
     QLabel,
     QPushButton,
     QVBoxLayout,
@@ -50,20 +50,15 @@ MEANINGS = {
     "whiteness": "Mean squared difference of the residual's autocorrelation from that of the replica, in "
     "squared standard errors.",
     "signal to noise": "Variance of the input above that of its noise, relative to it.",
-    "clipped input": "Pixels at the ends of the input's range, where more are there than at the next value.",
+    "clipped input": "Pixels at the ends of the input's range, where more are than at the next value.",
 }
 
 
 def text(words: str = "") -> QLabel:
-    """Make a label that breaks its lines, and whose text and links can be used by mouse and keyboard."""
+    """Make a label that breaks its lines, and whose text can be copied."""
     label = QLabel(words)
     label.setWordWrap(True)
-    label.setOpenExternalLinks(True)
-    label.setTextInteractionFlags(
-        Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.LinksAccessibleByMouse
-    )
-    if "<a " in words:
-        label.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label
 
 
@@ -194,23 +189,24 @@ class PsfPanel(QWidget):
         self.na = Number(
             "numerical aperture", "", 2, 2, 0.05, "Numerical aperture of the objective, for the same."
         )
-        optics = QGridLayout()
-        for place, (name, box) in enumerate((("wavelength", self.wavelength), ("NA", self.na))):
+        optics = QFormLayout()
+        optics.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for name, box in (("wavelength", self.wavelength), ("NA", self.na)):
             label = QLabel(name)
             label.setBuddy(box)
             label.setToolTip(box.toolTip())
-            optics.addWidget(label, 0, 2 * place)
-            optics.addWidget(box, 0, 2 * place + 1)
-            optics.setColumnStretch(2 * place + 1, 1)
-        buttons = QGridLayout()
-        for number, one in enumerate((self.reseed, self.use_window, self.export, self.open)):
-            buttons.addWidget(one, number // 2, number % 2)
+            optics.addRow(label, box)
+        files = QHBoxLayout()
+        files.addWidget(self.export)
+        files.addWidget(self.open)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.facts)
-        column.addWidget(self.advice)
         column.addLayout(optics)
-        column.addLayout(buttons)
+        column.addWidget(self.advice)
+        column.addWidget(self.use_window)
+        column.addWidget(self.reseed)
+        column.addLayout(files)
 
     @property
     def theoretical(self) -> float | None:

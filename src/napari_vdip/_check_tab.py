@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSignalBlocker, QTimer
-from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import QFileDialog, QGridLayout, QHBoxLayout, QLabel, QListWidget, QVBoxLayout, QWidget
+from qtpy.QtCore import QSignalBlocker, QTimer, QUrl
+from qtpy.QtGui import QColor, QDesktopServices, QIcon, QPixmap
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QListWidget, QVBoxLayout, QWidget
 
 from napari_vdip import _check_texts as texts
 from napari_vdip._check_actions import Actions
@@ -69,6 +69,7 @@ class CheckTab(QWidget):
         self._latest: tuple[Deconvolution, Image] | None = None
         self._layer: Any = None
         self._job: Job | None = None
+        self._at: tuple[Checked, list[Index]] | None = None
         self._beside = SideBySide(viewer)
         self.work = Actions(viewer, form, inputs, self)
         self.subject: Checked | None = None
@@ -102,6 +103,9 @@ class CheckTab(QWidget):
             f"Add a layer over the latent image. {texts.VEIL} Between, its opacity is std / standard "
             "deviation of the latent plane.",
         )
+        self.measurements = button(
+            "How well it is calibrated...", f"Open {texts.CALIBRATION} in the browser."
+        )
         self.compare = button(
             "Richardson-Lucy and Wiener",
             "Restore the shown plane with the same point spread function by both methods of scikit-image, "
@@ -118,11 +122,6 @@ class CheckTab(QWidget):
         self.stop = button("Stop", "Stop computing as soon as possible.")
 
     def _lay_out(self) -> None:
-        comparing = QWidget()
-        grid = QGridLayout(comparing)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.addWidget(self.compare, 0, 0)
-        grid.addWidget(self.beside, 0, 1)
         self._sections = [
             heading("Verdict"),
             self.planes,
@@ -135,8 +134,10 @@ class CheckTab(QWidget):
             self.std_legend,
             self.confidence,
             self.calibrated,
+            self.measurements,
             heading("Compare"),
-            comparing,
+            self.compare,
+            self.beside,
         ]
         row = QHBoxLayout()
         row.addWidget(self.doing, stretch=1)
@@ -161,6 +162,7 @@ class CheckTab(QWidget):
         work.changed.connect(self._show)
         work.agreed.connect(self._on_agreement)
         self.stop.clicked.connect(self.quit)
+        self.measurements.clicked.connect(lambda: QDesktopServices.openUrl(QUrl(texts.CALIBRATION)))
         self.beside.toggled.connect(self._set_beside)
         self._beside.grid.events.enabled.connect(self._on_grid)
         self.planes.currentRowChanged.connect(self._choose_row)
@@ -196,6 +198,11 @@ class CheckTab(QWidget):
         """Look again: layers may have changed meanwhile."""
         super().showEvent(event)
         self.refresh()
+
+    def look(self, event: Any = None) -> None:
+        """See whether a run has taken the layers over."""
+        if self.subject is not None and self.subject.latent.metadata.get(KEY) is not self.subject.made:
+            self.refresh()
 
     def refresh(self) -> None:
         """Find out what there is to check, and forget what was known of another result."""
@@ -270,6 +277,7 @@ class CheckTab(QWidget):
                 self._mark(this, news)
                 self._show()
 
+        self._at = this, indices
         self._job = Job(judging(this, indices, self._device.value), self)
         self._job.yielded.connect(take)
         self._job.finished.connect(self._on_judged)
@@ -281,8 +289,10 @@ class CheckTab(QWidget):
     def _on_judged(self) -> None:
         self._job = None
         self._show()
-        if self.index not in self.found:  # another plane was chosen meanwhile
-            self._timer.start()
+        assert self._at is not None
+        this, indices = self._at
+        if self.subject is not None and not (self.subject.same(this) and self.index in indices):
+            self._timer.start()  # something else was chosen meanwhile
 
     def _mark(self, this: Checked, news: News) -> None:
         """Say in the list of planes what was found."""
@@ -305,7 +315,7 @@ class CheckTab(QWidget):
         for part in self._sections:
             part.setVisible(this is not None)
         self.doing.setText(doing or ("Judging..." if self._job else ""))
-        self.stop.setEnabled(bool(doing) or self._job is not None)
+        self.stop.setVisible(bool(doing) or self._job is not None)
         self.psf.open.setEnabled(not doing)
         if this is None:
             return
@@ -321,6 +331,7 @@ class CheckTab(QWidget):
         self.compare.setEnabled(has_input and reached and not doing)
         self.confidence.setEnabled(has_std and not doing)
         self.calibrated.setVisible(has_std)
+        self.measurements.setVisible(has_std)
         low, high = this.layers["std"].contrast_limits if "std" in this.layers else (0.0, 0.0)
         self.std_legend.setText(texts.STD.format(low=low, high=high) if has_std else texts.NO_STD)
 
@@ -370,7 +381,7 @@ class CheckTab(QWidget):
 
     def _ask_export(self) -> None:
         assert self.subject is not None
-        suggested = f"{self._name(self.subject)} PSF.ome.tif"
+        suggested = f"{self._name(self.subject)} PSF.ome.tif".replace("/", "-")
         path, _ = QFileDialog.getSaveFileName(self, "Export PSF", suggested, "OME-TIFF (*.ome.tif)")
         if path:
             self._with(self.work.export_psf, self.index, Path(path))

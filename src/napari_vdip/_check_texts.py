@@ -17,8 +17,8 @@ STD = (
 NO_STD = "There is no std map: the method is not variational, or the result is an earlier estimate."
 CALIBRATED = (
     "<b>Calibrated</b> on generated scenes where the point spread function was found: most true "
-    "intensities are within two standard deviations. <b>Not calibrated</b> where it was not found: then the map is too "
-    f'small, also if the verdict is good. <a href="{CALIBRATION}">See the measurements</a>.'
+    "intensities are within two standard deviations. <b>Not calibrated</b> where it was not found: then "
+    "the map is too small, also if the verdict is good."
 )
 VEIL = "Blue covers what is not known: fully where the std is that of the whole latent image, or more."
 UNITS = {"micrometer": "µm", "pixel": "px"}

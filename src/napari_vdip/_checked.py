@@ -45,6 +45,8 @@ class Checked:
         What it was made from, if that is known.
     made : dict
         What the metadata of the latent layer said of it.
+    reached : tuple of tuple of int
+        Planes for which there is a result.
     """
 
     result: Deconvolution
@@ -52,6 +54,7 @@ class Checked:
     layers: dict[str, Image]
     source: Image | None
     made: dict[str, Any]
+    reached: tuple[Index, ...]
 
     @property
     def latent(self) -> Image:
@@ -67,11 +70,6 @@ class Checked:
     def given(self) -> bool:
         """Whether the point spread function was given."""
         return self.result.settings.psf_source == "given"
-
-    @property
-    def reached(self) -> list[Index]:
-        """Planes for which there is a result."""
-        return [index for index in self.planes.indices if np.isfinite(self.psf(index)).all()]
 
     def psf(self, index: Index) -> NDArray[Any]:
         """Return the point spread function of a plane."""
@@ -117,7 +115,7 @@ class Checked:
     def alone(self, index: Index) -> Deconvolution:
         """Copy the result of one plane, with the axes YXC; its channels share the point spread function."""
         whole, planes = self.result, self.planes
-        last = self.reached[-1:] == [index]
+        last = self.reached[-1:] == (index,)
 
         def copied(array: Any) -> Any:
             return None if array is None else planes.take(array, index).copy()
@@ -203,30 +201,38 @@ def checked(
     layers = {other.metadata[KEY]["quantity"]: other for other in reversed(siblings)}
     if not {"latent", "PSF"} <= layers.keys():
         return None
-    name = layers["latent"].metadata[KEY].get("source")
-    source = next((one for one in viewer.layers if isinstance(one, Image) and one.name == name), None)
+    made = layers["latent"].metadata[KEY]
+    source = _source(viewer, layers["latent"], made.get("source"))
     result = _from_layers(layers)
     if latest is not None and latest[0].metadata == run:
-        revised = "iterate" in layers["latent"].metadata[KEY]
-        result, source = latest if not revised else (result, latest[1])
+        result, source = latest if "iterate" not in made else (result, latest[1])
     planes = plan(result.latent.shape, result.axes, result.settings.channels)
-    return Checked(result, planes, layers, source, layers["latent"].metadata[KEY])
+    reached = (index for index in planes.indices if np.isfinite(planes.take_psf(result.psf, index)).all())
+    return Checked(result, planes, layers, source, made, tuple(reached))
+
+
+def _source(viewer: Viewer, latent: Image, name: str | None) -> Image | None:
+    """Find the layer of a name that a latent image can be of."""
+    for layer in viewer.layers:
+        if isinstance(layer, Image) and layer.name == name:
+            return layer if (layer.ndim, layer.rgb) == (latent.ndim, latent.rgb) else None
+    return None
 
 
 def _from_layers(layers: dict[str, Image]) -> Deconvolution:
     """Read a result from its layers, in source units."""
     made = layers["latent"].metadata[KEY]
     settings = Settings(**made["settings"])
-    latent, psf = (
-        np.asarray(layers[quantity].data) * np.float32(layers[quantity].metadata[KEY].get("white", 1))
-        for quantity in ("latent", "PSF")
-    )
+    latent, psf = (np.asarray(layers[quantity].data) for quantity in ("latent", "PSF"))
     std = np.asarray(layers["std"].data) if "std" in layers else None
     axes = made["axes"]
     if layers["latent"].rgb:
+        latent = latent * np.float32(made["white"])
         std = None if std is None else np.repeat(std[..., None], latent.shape[-1], -1)
-    elif settings.channels == "joint" and "C" in axes:
-        psf = psf.take(0, axes.index("C"))  # the layer repeats it for every channel
+    if layers["PSF"].rgb:
+        psf = psf * np.float32(layers["PSF"].metadata[KEY]["white"])
+    elif psf.ndim == latent.ndim and settings.channels == "joint" and "C" in axes:
+        psf = psf[(slice(None),) * axes.index("C") + (0,)]  # the layer repeats it for every channel
     return Deconvolution(
         latent=latent,
         psf=psf,

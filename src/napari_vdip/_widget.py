@@ -200,6 +200,7 @@ class DeconvolutionWidget(QWidget):
         self.course.begin(session.planes, layers)
         session.told.connect(self._tell)
         session.reported.connect(self.course.add)
+        session.reported.connect(self.check.look)
         session.held.connect(self._on_held)
         session.ended.connect(self.course.end)
         session.ended.connect(lambda result: self.check.end(result, source, layers.get("latent")))

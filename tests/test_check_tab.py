@@ -1,0 +1,424 @@
+"""The tab that says how far a result can be trusted: what it says, does and survives."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox
+from superqt.utils import WorkerBase
+
+import napari_vdip.deconvolution as deconvolution
+from napari_vdip import Settings, add_to_viewer
+from napari_vdip import _check_texts as texts
+from napari_vdip._check_jobs import comparing, doubts, reseeding, residuals
+from napari_vdip._check_layers import LARGEST, companion, place
+from napari_vdip._checked import checked
+from napari_vdip._compare import METHODS
+from napari_vdip._layers import KEY
+from napari_vdip._psf_layers import exporting, opening, other_pixels
+from napari_vdip._widget import DeconvolutionWidget
+from napari_vdip.image_file import read
+from napari_vdip.psf_measures import agreement, measure_psf, theoretical_width
+from napari_vdip.result import Deconvolution
+from napari_vdip.scenes import cells, gaussian_psf
+from napari_vdip.stack import plan
+
+SIZE, WINDOW = 64, 9
+UM = {"scale": (0.1, 0.1), "units": ("um", "um")}
+
+
+def made(image, axes="YX", channels="separate", **changes):
+    """Make up a result: the image itself, with a Gaussian for a point spread function."""
+    planes = plan(image.shape, axes, channels)
+    psf = np.empty(planes.psf_shape((WINDOW, WINDOW)), np.float32)
+    for number, index in enumerate(planes.indices):
+        planes.put_psf(psf, index, gaussian_psf(WINDOW, 1 + 0.2 * number).astype(np.float32))
+    latent = image.astype(np.float32)
+    settings = Settings(psf_shape=WINDOW, channels=channels, steps=2, refinements=0, widths=(4,) * 5)
+    noise, std = np.ones(len(planes.indices)), np.full_like(latent, latent.std() / 2)
+    result = Deconvolution(
+        latent, psf, std, latent + 1, noise, (), axes, settings, "cpu", 1.234, "finished"
+    )
+    return replace(result, **changes)
+
+
+@pytest.fixture
+def blurred():
+    return cells(size=SIZE, psf_size=WINDOW).blurred.astype(np.float32)
+
+
+@pytest.fixture
+def shown(blurred):
+    """A viewer without a window, the layer of an input and those of its result."""
+    viewer, result = ViewerModel(), made(blurred)
+    source = viewer.add_image(blurred, name="cells", **UM)
+    return viewer, source, result, add_to_viewer(viewer, source, result)
+
+
+def outcome(steps):
+    """Do all steps, and return what comes of them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+# What is checked
+
+
+def test_any_layer_leads_to_its_result_and_its_input(shown):
+    viewer, source, result, layers = shown
+    for layer in layers:
+        this = checked(viewer, layer)
+        assert this.source is source
+        assert np.array_equal(this.result.latent, result.latent)
+        assert np.array_equal(this.result.std, result.std)
+        assert np.array_equal(this.psf(()), result.psf)
+        assert this.result.settings == result.settings
+    assert checked(viewer, source) is None
+
+
+def test_the_latest_run_is_taken_as_it_was_and_earlier_ones_from_their_layers(shown):
+    viewer, source, result, layers = shown
+    assert checked(viewer, layers[0], (result, source)).result is result
+    other = replace(result, seconds=9.0)
+    assert checked(viewer, layers[0], (other, source)).result.reblurred is None
+
+
+def test_a_kept_earlier_estimate_has_no_reblurred_image(shown):
+    viewer, source, result, layers = shown
+    made = layers[0].metadata[KEY]
+    layers[0].metadata = {**layers[0].metadata, KEY: {**made, "iterate": {"step": 3}}}
+    before, after = (checked(viewer, layers[1], (result, source)) for _ in range(2))
+    assert after.result.reblurred is None
+    assert before.same(after)
+
+
+def test_a_result_without_its_layers_or_still_running_is_not_checked(shown):
+    viewer, _, _, layers = shown
+    viewer.layers.remove(layers[0])
+    assert checked(viewer, layers[1]) is None
+    layers[1].metadata = {KEY: {**layers[1].metadata[KEY], "stopped": "running"}}
+    assert checked(viewer, layers[1]) is None
+
+
+@pytest.mark.parametrize(
+    ("units", "size"), [(("um", "um"), (0.1, 0.2)), (("nm", "nm"), (1e-4, 2e-4)), (("pixel",) * 2, None)]
+)
+def test_the_pixel_size_is_in_micrometres_or_unknown(blurred, units, size):
+    viewer = ViewerModel()
+    source = viewer.add_image(blurred, scale=(0.1, 0.2), units=units)
+    this = checked(viewer, add_to_viewer(viewer, source, made(blurred))[0])
+    assert this.pixel_size() == (None if size is None else pytest.approx(size))
+
+
+def test_planes_of_a_part_of_a_stack_find_their_input():
+    stack = np.random.default_rng(0).poisson(9, (3, 2, 40, 44)).astype(np.float32)
+    viewer = ViewerModel()
+    source = viewer.add_image(stack, name="stack", scale=(2, 1, 0.5, 0.5), translate=(1, 0, 3, 4))
+    part = stack[1:2, :, 5:35, 6:40]
+    this = checked(viewer, add_to_viewer(viewer, source, made(part, "ZCYX"), at=(1, 0, 5, 6))[0])
+    assert this.planes.indices == [(0, 0), (0, 1)]
+    for index in this.planes.indices:
+        assert np.array_equal(this.input_plane(index)[..., 0], part[index])
+        plane, region = this.source_plane(index)
+        assert plane.shape[:2] == (40, 44)
+        assert region == ((5, 35), (6, 40))
+    this.show(viewer, (0, 1))
+    assert this.shown(viewer.dims.point) == (0, 1)
+    source.translate = (1, 0, 3, 4.2)
+    with pytest.raises(ValueError, match="to lie under"):
+        this.input_plane((0, 0))
+
+
+def test_a_photograph_is_read_in_the_units_of_its_input():
+    photo = np.random.default_rng(0).integers(0, 256, (40, 44, 3)).astype(np.uint8)
+    viewer = ViewerModel()
+    source = viewer.add_image(photo, rgb=True, name="photo")
+    result = made(photo, "YXC", "joint")
+    this = checked(viewer, add_to_viewer(viewer, source, result)[0])
+    assert np.allclose(this.result.latent, photo, atol=1e-3)
+    assert np.allclose(this.psf(()), result.psf, atol=1e-6)
+    assert np.array_equal(this.input_plane(()), photo)
+
+
+# What is computed
+
+
+def test_the_residual_of_a_latest_run_is_that_of_its_reblurred_image(shown):
+    viewer, source, result, layers = shown
+    this = checked(viewer, layers[0], (result, source))
+    data, border = outcome(residuals(this))
+    assert border == (0, 0)
+    assert data.shape == (SIZE, SIZE)
+    assert (data > 0).all()  # the made up one is brighter by one everywhere
+
+
+def test_the_residual_of_a_right_result_without_its_reblurred_image_is_nought():
+    from scipy.ndimage import correlate
+
+    rng = np.random.default_rng(0)
+    latent = rng.normal(100, 9, (SIZE, SIZE)).astype(np.float32)
+    result = made(latent, reblurred=None)
+    image = correlate(latent.astype(float), result.psf.astype(float)) + rng.normal(0, 1e-3, latent.shape)
+    viewer = ViewerModel()
+    source = viewer.add_image(image)
+    data, border = outcome(residuals(checked(viewer, add_to_viewer(viewer, source, result)[0])))
+    assert border == (WINDOW // 2,) * 2
+    assert data.shape == (SIZE - WINDOW + 1,) * 2
+    assert np.sqrt(np.mean(data**2)) < 3
+    shifted = source.data + 5
+    source.data = shifted
+    moved, _ = outcome(residuals(checked(viewer, viewer.layers[1])))
+    assert np.abs(moved).min() > 10 * np.abs(data).max()
+
+
+def test_doubts_are_the_std_over_the_spread_of_each_plane():
+    stack = np.random.default_rng(0).normal(9, 1, (2, 40, 44)) * np.array([1, 7])[:, None, None]
+    viewer = ViewerModel()
+    source = viewer.add_image(stack, name="stack")
+    this = checked(viewer, add_to_viewer(viewer, source, made(stack, "ZYX"))[0])
+    found = outcome(doubts(this))
+    for plane, spread in zip(found, stack.std((1, 2)), strict=True):
+        assert np.allclose(plane, np.float32(stack.std()) / 2 / spread, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_other_methods_undo_a_blur_and_keep_the_scale(method):
+    scene = cells(size=SIZE, psf_size=WINDOW, photons=1e6)
+    image = scene.blurred[..., None]
+    restored = METHODS[method](image, scene.psf)[..., 0]
+    error = np.square(restored - scene.latent).mean()
+    assert error < np.square(scene.blurred - scene.latent).mean() / 2
+    assert np.allclose(METHODS[method](1000 * image, scene.psf)[..., 0], 1000 * restored, rtol=1e-3)
+
+
+def test_other_methods_are_compared_on_the_plane_that_is_shown(shown):
+    stack = np.random.default_rng(0).poisson(9, (3, 40, 44)).astype(np.float32)
+    viewer = ViewerModel()
+    source = viewer.add_image(stack, scale=(1, 0.5, 0.5))
+    this = checked(viewer, add_to_viewer(viewer, source, made(stack, "ZYX"))[0])
+    found = dict(comparing(this, (2,)))
+    assert found.keys() == METHODS.keys()
+    for name, data in found.items():
+        assert data.shape == (1, 40, 44)
+        assert np.allclose(data[0], METHODS[name](stack[2][..., None], this.psf((2,)))[..., 0], atol=1e-3)
+
+
+def test_another_seed_is_compared_with(shown, monkeypatch):
+    viewer, source, result, layers = shown
+    *_, first = deconvolution.run(source.data, result.settings, device="cpu")
+    psf, seeds, run_plane = first.preview().psf, [], deconvolution.run_plane
+
+    def with_seed_of_before(image, settings, **more):
+        seeds.append(settings.seed)
+        return run_plane(image, settings.replace(seed=settings.seed - 1), **more)
+
+    monkeypatch.setattr(deconvolution, "run_plane", with_seed_of_before)
+    for ours, expected in ((psf, 1), (result.psf, agreement(result.psf, psf))):
+        this = checked(viewer, layers[0], (replace(result, psf=ours), source))
+        assert outcome(reseeding(this, (), "cpu")) == pytest.approx(expected, abs=1e-6)
+    assert expected < 0.999
+    assert seeds == [result.settings.seed + 1] * 2
+
+
+# What it says
+
+
+def test_widths_are_said_in_physical_units_beside_diffraction():
+    psf = measure_psf(gaussian_psf(21, 2.0), (0.1, 0.1))
+    facts = texts.psf_facts(psf, theoretical_width(0.52, 1.3))
+    assert facts["FWHM"].startswith("0.476 x 0.476 µm (4.8 x 4.8 px)")
+    assert "0.206 µm" in facts["by diffraction"]
+    assert "2.3 times" in facts["by diffraction"]
+    assert "narrower" in texts.diffraction(psf, 1.0)
+    assert "unit" in texts.diffraction(measure_psf(gaussian_psf(21, 2.0)), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("window", "sigma", "said"),
+    [(7, 3.0, "larger"), (41, 2.0, "smaller"), (15, 2.0, "fits"), (9, 0.3, "point")],
+)
+def test_the_window_is_advised_on(window, sigma, said):
+    psf = measure_psf(gaussian_psf(window, sigma))
+    assert said in texts.window_advice(psf, given=False)
+    assert "given" in texts.window_advice(psf, given=True)
+
+
+# Layers
+
+
+def test_added_layers_lie_over_the_result_and_are_replaced(shown):
+    viewer, _, _, layers = shown
+    for one in layers:
+        one.translate = (3, 5)
+    this = checked(viewer, layers[0])
+    for _ in range(2):
+        layer = place(viewer, this, "residual", np.zeros((SIZE - 8, SIZE - 8), np.float32), {0: 4, 1: 4})
+    assert len(viewer.layers) == 1 + len(layers) + 1
+    assert np.allclose(layer.data_to_world((0, 0)), layers[0].data_to_world((4, 4)))
+    assert layer.units == layers[0].units
+    assert tuple(layer.contrast_limits) == (-LARGEST, LARGEST)
+    assert companion(viewer, this, "residual") is layer
+    assert checked(viewer, layer).same(this)
+
+
+def test_a_result_may_be_deleted_while_something_is_made_of_it(shown):
+    viewer, _, _, layers = shown
+    this = checked(viewer, layers[0])
+    viewer.layers.clear()
+    layer = place(viewer, this, "Wiener", np.ones((SIZE, SIZE), np.float32), {})
+    assert list(viewer.layers) == [layer]
+
+
+def test_the_overlay_is_clear_where_the_latent_image_is_sure(shown):
+    viewer, _, _, layers = shown
+    layer = place(viewer, checked(viewer, layers[0]), "confidence", np.zeros((SIZE, SIZE), np.float32), {})
+    assert np.allclose(layer.colormap.map([0, 0.5, 1])[:, 3], [0, 0.5, 1], atol=0.01)
+
+
+def test_an_exported_psf_comes_back_with_its_pixel_size(shown, tmp_path):
+    viewer, source, result, layers = shown
+    path = outcome(exporting(checked(viewer, layers[0]), (), tmp_path / "beads.tif"))
+    assert path.name == "beads.ome.tif"
+    assert read(path).spacing == {axis: (pytest.approx(0.1), "micrometer") for axis in "YX"}
+    layer = outcome(opening(path))
+    assert np.array_equal(layer.data, result.psf)
+    assert np.allclose(layer.scale, 0.1)
+    assert not other_pixels(layer, source)
+    source.scale = (0.1, 0.2)
+    assert "0.2 micrometer" in other_pixels(layer, source)
+
+
+# In the panel
+
+
+@pytest.fixture
+def panel(make_napari_viewer, qtbot, blurred):
+    """The panel beside a viewer with a result, with a worker that is waited for."""
+    viewer = make_napari_viewer()
+    panel = DeconvolutionWidget(viewer)
+    qtbot.addWidget(panel)
+    panel.device.value = "cpu"
+    source = viewer.add_image(blurred, name="cells", **UM)
+    result = made(blurred)
+    layers = add_to_viewer(viewer, source, result)
+    panel.check.end(result, source, layers[0])
+    yield panel
+    panel.check.quit()
+    qtbot.waitUntil(lambda: not WorkerBase._worker_set)
+
+
+def wait(panel, qtbot):
+    qtbot.waitUntil(lambda: panel.check._job is None and not panel.check.work.doing, timeout=60_000)
+    qtbot.waitUntil(lambda: not WorkerBase._worker_set)
+
+
+@pytest.mark.needs_gl
+def test_the_tab_judges_and_sets_the_window(panel, qtbot):
+    check = panel.check
+    assert not check.psf.use_window.isEnabled()
+    check.judge([()])
+    wait(panel, qtbot)
+    verdict = check.found[()].diagnosis.verdict
+    assert check.verdict.answer.text() == verdict.answer
+    assert all(reason in check.verdict.reasons.text() for reason in verdict.reasons)
+    assert "µm" in check.psf.facts.values["FWHM"].text()
+    check.psf.wavelength.setValue(520)
+    check.psf.na.setValue(1.3)
+    assert "0.206" in check.psf.facts.values["by diffraction"].text()
+    panel.form.basic["psf_shape"].value = (31, 31)
+    check.work.use_window((11, 13))
+    assert panel.form.value.psf_shape == (11, 13)
+
+
+@pytest.mark.needs_gl
+def test_the_list_of_planes_and_the_sliders_follow_each_other(panel, qtbot, blurred):
+    check, viewer = panel.check, panel._viewer
+    stack = np.stack([blurred, blurred[::-1]])
+    source, result = viewer.add_image(stack, name="stack"), made(stack, "ZYX")
+    layers = add_to_viewer(viewer, source, result)
+    viewer.layers.selection.active = layers[1]
+    assert check.subject.title == "stack"
+    viewer.dims.set_point(0, 0)
+    assert check.planes.currentRow() == 0
+    viewer.dims.set_point(0, 1)
+    assert (check.planes.currentRow(), check.index) == (1, (1,))
+    check.planes.setCurrentRow(0)
+    assert (viewer.dims.point[0], check.index) == (0, (0,))
+    check.judge_all.click()
+    wait(panel, qtbot)
+    for row, index in enumerate(result_indices := check.subject.planes.indices):
+        assert check.found[index].diagnosis.verdict.answer in check.planes.item(row).text()
+    assert len(result_indices) == 2
+
+
+@pytest.mark.needs_gl
+def test_a_run_that_takes_the_layers_over_has_no_verdict_yet(panel):
+    check = panel.check
+    latent = check.subject.latent
+    latent.metadata = {KEY: {**latent.metadata[KEY], "stopped": "running"}}
+    check.look()
+    assert check.subject is None
+    assert check.residual.isHidden()
+
+
+@pytest.mark.needs_gl
+def test_buttons_add_layers_and_side_by_side_is_undone(panel, qtbot):
+    check = panel.check
+    viewer = panel._viewer
+    before = {layer: layer.visible for layer in viewer.layers}
+    for button in (check.residual, check.confidence, check.compare):
+        button.click()
+        assert not button.isEnabled()
+        wait(panel, qtbot)
+    names = [layer.name for layer in viewer.layers]
+    assert names[4:] == ["cells residual", "cells confidence", "cells Richardson-Lucy", "cells Wiener"]
+    check.beside.click()
+    assert viewer.canvas.grid.enabled
+    shown = [layer.name for layer in viewer.layers if layer.visible]
+    assert shown == ["cells", "cells latent", "cells Richardson-Lucy", "cells Wiener"]
+    viewer.canvas.grid.enabled = False
+    assert not check.beside.isChecked()
+    assert {layer: layer.visible for layer in before} == before
+
+
+@pytest.mark.needs_gl
+def test_errors_are_said_and_deleted_layers_are_survived(panel, qtbot):
+    check, viewer = panel.check, panel._viewer
+    check.work.open_psf(Path("/nowhere.tif"))
+    wait(panel, qtbot)
+    assert "nowhere" in notification_manager.records[-1].message
+    check.compare.click()
+    viewer.layers.clear()
+    wait(panel, qtbot)
+    assert check.subject is None
+    assert not check.residual.isVisibleTo(check)
+
+
+@pytest.mark.needs_gl
+def test_a_psf_from_a_file_is_given_to_the_next_run(panel, qtbot, tmp_path):
+    check = panel.check
+    path = outcome(exporting(check.subject, (), tmp_path / "beads.ome.tif"))
+    check.work.open_psf(path)
+    wait(panel, qtbot)
+    assert panel.inputs.psf.value.name == "beads"
+    assert panel.inputs.image.value.name == "cells"
+    assert panel.form.value.psf_source == "given"
+
+
+@pytest.mark.needs_gl
+def test_every_control_has_a_tooltip_and_takes_the_keyboard(panel):
+    controls = [
+        *panel.check.findChildren(QAbstractButton),
+        *panel.check.findChildren(QAbstractSpinBox),
+        panel.check.planes,
+    ]
+    assert len(controls) > 10
+    for control in controls:
+        assert control.toolTip()
+        assert control.focusPolicy().value & 1
