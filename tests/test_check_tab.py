@@ -321,7 +321,7 @@ def wait(panel, qtbot):
 @pytest.mark.needs_gl
 def test_the_tab_judges_and_sets_the_window(panel, qtbot):
     check = panel.check
-    assert not check.psf.use_window.isEnabled()
+    assert check.psf.use_window.isHidden()
     check.judge([()])
     wait(panel, qtbot)
     verdict = check.found[()].diagnosis.verdict

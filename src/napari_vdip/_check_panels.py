@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -82,24 +83,25 @@ class Facts(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows = QFormLayout(self)
+        # No form layout: that cuts off the lower edge of text that is broken into lines.
+        self._rows = QGridLayout(self)
         self._rows.setContentsMargins(0, 0, 0, 0)
-        self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self._rows.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
+        self._rows.setColumnStretch(1, 1)
+        self._names: dict[str, QLabel] = {}
         self.values: dict[str, QLabel] = {}
 
     def show_facts(self, facts: Mapping[str, str]) -> None:
         """Show these, and no others."""
-        for name in [name for name in self.values if name not in facts]:
-            self._rows.removeRow(self.values.pop(name))
-        for name, value in facts.items():
-            if name not in self.values:
-                label = QLabel(name)
-                self.values[name] = text()
-                for part in (label, self.values[name]):
-                    part.setToolTip(MEANINGS.get(name, ""))
-                self._rows.addRow(label, self.values[name])
-            self.values[name].setText(value)
+        for name in [name for name in facts if name not in self.values]:
+            row = len(self.values)
+            self._names[name], self.values[name] = QLabel(name), text()
+            for column, label in enumerate((self._names[name], self.values[name])):
+                label.setToolTip(MEANINGS[name])
+                self._rows.addWidget(label, row, column, Qt.AlignmentFlag.AlignTop)
+        for name, value in self.values.items():
+            value.setText(facts.get(name, ""))
+            for label in (self._names[name], value):
+                label.setVisible(name in facts)
 
 
 class VerdictPanel(QWidget):

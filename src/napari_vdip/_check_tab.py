@@ -39,6 +39,10 @@ LONGEST_LIST = 5
 """Rows of the list of planes; more are scrolled."""
 
 
+ROW_MARGIN = 8
+"""Pixels above and below the text of a row."""
+
+
 class CheckTab(QWidget):
     """Checks the result of the last run, or the one whose layer is selected, at the plane that is shown.
 
@@ -224,7 +228,8 @@ class CheckTab(QWidget):
             self.planes.addItems([this.planes.name(index) for index in this.planes.indices])
             self.planes.setCurrentRow(this.planes.indices.index(self.index))
         rows = min(self.planes.count(), LONGEST_LIST)
-        self.planes.setFixedHeight(rows * self.planes.sizeHintForRow(0) + 2 * self.planes.frameWidth())
+        row = self.planes.fontMetrics().height() + ROW_MARGIN
+        self.planes.setFixedHeight(rows * row + 2 * self.planes.frameWidth())
         for news in self.found.values():
             self._mark(this, news)
 
@@ -333,7 +338,7 @@ class CheckTab(QWidget):
         self.calibrated.setVisible(has_std)
         self.measurements.setVisible(has_std)
         low, high = this.layers["std"].contrast_limits if "std" in this.layers else (0.0, 0.0)
-        self.std_legend.setText(texts.STD.format(low=low, high=high) if has_std else texts.NO_STD)
+        self.std_legend.setText(texts.std_legend(low, high) if has_std else texts.NO_STD)
 
     def _name(self, this: Checked) -> str:
         plane = this.planes.name(self.index)
@@ -360,7 +365,7 @@ class CheckTab(QWidget):
             panel.use_window.setText(texts.use_window(news.psf))
         panel.facts.show_facts(facts)
         panel.advice.setVisible(news is not None)
-        panel.use_window.setEnabled(news is not None and bool(news.psf.advice) and not this.given)
+        panel.use_window.setVisible(news is not None and bool(news.psf.advice) and not this.given)
         panel.export.setEnabled(reached and not busy)
         panel.reseed.setEnabled(reached and not busy and not this.given and this.source is not None)
 

@@ -12,7 +12,7 @@ CALIBRATION = "https://github.com/napari-vdip/napari-vdip/blob/main/docs/benchma
 """Where the calibration of the std map is measured."""
 STD = (
     "The std map is the standard deviation of each pixel, in the grey values of the input, given the point "
-    "spread function and the noise. Dark is sure: from {low:.3g} (black) to {high:.3g} (pale yellow)."
+    "spread function and the noise. Dark is sure: from {low} (black) to {high} (pale yellow)."
 )
 NO_STD = "There is no std map: the method is not variational, or the result is an earlier estimate."
 CALIBRATED = (
@@ -27,7 +27,7 @@ UNITS = {"micrometer": "µm", "pixel": "px"}
 def psf_facts(psf: PsfMeasures, theoretical: float | None) -> dict[str, str]:
     """Say what a point spread function is like; the theoretical width is in micrometres."""
     widths = psf.physical or psf.pixels
-    y, x = psf.centroid
+    y, x = (round(off, 2) + 0.0 for off in psf.centroid)  # no minus before a zero
     return {
         "FWHM": _lengths(widths.fwhm_axes, widths) + in_pixels(psf.pixels.fwhm_axes, psf),
         "second moments": _lengths(widths.sigma, widths) + in_pixels(psf.pixels.sigma, psf),
@@ -68,6 +68,16 @@ def window_advice(psf: PsfMeasures, *, given: bool) -> str:
 def use_window(psf: PsfMeasures) -> str:
     """Label of the button that takes the suggested window over."""
     return f"Use a window of {_by(psf.suggested)}"
+
+
+def std_legend(low: float, high: float) -> str:
+    """Say what the std map shows between its contrast limits."""
+    return STD.format(low=grey(low), high=grey(high))
+
+
+def grey(value: float) -> str:
+    """Write a grey value without a power of ten."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def residual_facts(found: Diagnosis) -> dict[str, str]:
