@@ -11,7 +11,7 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined, unused-ignore]
 
 from napari_vdip._compare import METHODS
-from napari_vdip._worker import DeconvolutionError, is_out_of_memory, release_memory
+from napari_vdip._worker import DeconvolutionError, release_memory
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -75,7 +75,9 @@ def _safely(steps: Generator[Any, None, Any]) -> Generator[Any, None, Any]:
     try:
         return (yield from steps)
     except (RuntimeError, MemoryError) as error:
-        text = "out of memory" if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
+        from napari_vdip.devices import is_out_of_memory
+
+        text = "Out of memory." if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
         raise DeconvolutionError(text) from error
 
 

@@ -16,8 +16,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_vdip.psf_measures import theoretical_width
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -213,5 +211,7 @@ class PsfPanel(QWidget):
     @property
     def theoretical(self) -> float | None:
         """Width by diffraction in micrometres, if wavelength and aperture are known."""
+        from napari_vdip.psf_measures import theoretical_width
+
         wavelength, na = self.wavelength.known, self.na.known
         return theoretical_width(wavelength / NANOMETRES, na) if wavelength and na else None

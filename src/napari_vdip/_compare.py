@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.restoration import richardson_lucy, unsupervised_wiener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +22,8 @@ TINY = 1e-9
 
 def richardson_lucy_of(image: NDArray[Any], psf: NDArray[np.floating]) -> Array:
     """Restore ``(Y, X, C)`` by `ITERATIONS` of Richardson-Lucy; intensities below zero are cut off."""
+    from skimage.restoration import richardson_lucy
+
     return _extended(
         image,
         psf,
@@ -34,6 +35,8 @@ def richardson_lucy_of(image: NDArray[Any], psf: NDArray[np.floating]) -> Array:
 
 def wiener_of(image: NDArray[Any], psf: NDArray[np.floating]) -> Array:
     """Restore ``(Y, X, C)`` by the Wiener filter that finds the weight of its regularisation itself."""
+    from skimage.restoration import unsupervised_wiener
+
     return _extended(
         image, psf, lambda channel, kernel: unsupervised_wiener(channel, kernel, clip=False, rng=0)[0]
     )
