@@ -320,7 +320,8 @@ class CheckTab(QWidget):
         for part in self._sections:
             part.setVisible(this is not None)
         self.doing.setText(doing or ("Judging..." if self._job else ""))
-        self.stop.setVisible(bool(doing) or self._job is not None)
+        for part in (self.doing, self.stop):
+            part.setVisible(bool(doing) or self._job is not None)
         self.psf.open.setEnabled(not doing)
         if this is None:
             return

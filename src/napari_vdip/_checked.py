@@ -92,7 +92,11 @@ class Checked:
 
     def shown(self, point: Sequence[float]) -> Index:
         """Return the index of the plane through a point of the viewer's world."""
-        here = [*self.latent.world_to_data(point), *[0.0] * self.planes.joint, 0.0]  # colours have no axis
+        here = [
+            *self.latent.world_to_data(np.nan_to_num(point)),
+            *[0.0] * self.planes.joint,
+            0.0,
+        ]  # colours have no axis
         sizes = self.planes.shape
         return tuple(int(np.clip(round(here[axis]), 0, sizes[axis] - 1)) for axis in self.planes.stacked)
 
