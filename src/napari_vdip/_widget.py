@@ -18,12 +18,14 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_vdip._batch_tab import BatchTab
 from napari_vdip._course_tab import CourseTab
 from napari_vdip._input_form import InputForm
 from napari_vdip._layouts import form_of, row_of, scrolling, show_row
 from napari_vdip._results import ResultLayers
 from napari_vdip._session import Session
 from napari_vdip._settings_form import SettingsForm
+from napari_vdip._tools import Tools
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -52,8 +54,11 @@ class DeconvolutionWidget(QWidget):
         self.form = SettingsForm()
         self.course = CourseTab(napari_viewer.theme)
         self._make_controls()
+        self.batch = BatchTab(napari_viewer, self.inputs, self.form, self.device)
+        self.tools = Tools(napari_viewer, self.inputs, self.form, self.device, self.batch.output)
         self._lay_out()
         self._connect()
+        self.tools.begin()
         self._guess_channels()
         self._update_state()
 
@@ -100,6 +105,7 @@ class DeconvolutionWidget(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(scrolling(self._basic, advanced))
         column.addLayout(row_of(self.try_out, self.use_psf))
+        column.addWidget(self.tools)
         for box in (
             *deconvolve.findChildren(QAbstractSpinBox),
             *deconvolve.findChildren(QComboBox),
@@ -109,13 +115,19 @@ class DeconvolutionWidget(QWidget):
         self.tabs = QTabWidget()
         self.tabs.addTab(deconvolve, "Deconvolve")
         self.tabs.addTab(self.course, "Course")
+        self.tabs.addTab(self.batch, "Batch")
         self.tabs.setTabToolTip(0, "What to deconvolve, and how.")
         self.tabs.setTabToolTip(1, "How a run goes, and its earlier estimates.")
+        self.tabs.setTabToolTip(2, "The same for many files.")
+        self._one_run = QWidget()  # what a batch has of its own
+        rows = QVBoxLayout(self._one_run)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addLayout(row_of(self.run, self.pause, self.stop))
+        rows.addWidget(self.progress.native)
+        rows.addWidget(self.status.native)
         layout = QVBoxLayout(self)
         layout.addWidget(self.tabs)
-        layout.addLayout(row_of(self.run, self.pause, self.stop))
-        layout.addWidget(self.progress.native)
-        layout.addWidget(self.status.native)
+        layout.addWidget(self._one_run)
         self.setMinimumWidth(NARROWEST)
 
     def _connect(self) -> None:
@@ -129,6 +141,11 @@ class DeconvolutionWidget(QWidget):
         self.pause.changed.connect(self._pause_or_resume)
         self.stop.changed.connect(self._stop)
         self.course.stop_wanted.connect(self._stop)
+        self.tools.told.connect(lambda text: self._tell(text, 0, 1))
+        self.batch.changed.connect(self._on_batch)
+        self.tabs.currentChanged.connect(
+            lambda: self._one_run.setVisible(self.tabs.currentWidget() is not self.batch)
+        )
         self._viewer.events.theme.connect(self._paint)
         self._viewer.layers.events.removed.connect(self._update_state)
 
@@ -151,7 +168,10 @@ class DeconvolutionWidget(QWidget):
     def _update_state(self, event: Any = None) -> None:
         """Enable and show what makes sense now."""
         session = self._session
-        self.run.enabled = self.inputs.image.value is not None and session is None
+        idle = session is None and not self.batch.running
+        self.run.enabled = self.inputs.image.value is not None and idle
+        self.tools.block(not self.run.enabled)
+        self.batch.block(session is not None)
         self.try_out.enabled = self.run.enabled
         self.use_psf.enabled = (
             session is None and self._trial is not None and self._trial.get("PSF") is not None
@@ -179,19 +199,19 @@ class DeconvolutionWidget(QWidget):
         source = self.inputs.image.value
         try:
             settings = self.form.value
-            picture = self.inputs.trial() if trial else self.inputs.picture()
-            given, joint = settings.psf_source == "given", settings.channels == "joint"
-            psf = self.inputs.given_psf(picture, joint=joint) if given else None
+            picture, psf = self.inputs.taken(settings, trial=trial)
         except ValueError as error:
             show_error(str(error))
             return None
+        self.tools.remember()
         earlier = self._results if self.earlier.value == REPLACE else None
         title = None
         if trial:
             earlier, title = self._trial, f"{source.name} trial"
             if earlier is not None and earlier.source != source:
                 earlier.remove()
-        layers = ResultLayers(self._viewer, source, picture, earlier, title=title)
+        recipe = self.tools.recipe(picture)
+        layers = ResultLayers(self._viewer, source, picture, earlier, title=title, recipe=recipe)
         session = Session(picture, settings, psf, self.device.value, layers, parent=self)
         self.course.begin(session.planes, layers)
         session.told.connect(self._tell)
@@ -243,10 +263,17 @@ class DeconvolutionWidget(QWidget):
         self.device.reset_choices()
         self._update_state()
 
+    def _on_batch(self) -> None:
+        if self.batch.running:
+            self.tools.remember()
+        self._update_state()
+
     def event(self, event: QEvent | None) -> bool:
         """Stop when napari takes the panel out of its window."""
-        if event and event.type() == QEvent.Type.ParentChange and not self.parent() and self._session:
-            self._session.quit()
+        if event and event.type() == QEvent.Type.ParentChange and not self.parent():
+            for one in (self._session, self.tools, self.batch):
+                if one is not None:
+                    one.quit()
         return bool(super().event(event))
 
 
