@@ -56,8 +56,8 @@ class BatchForm(QWidget):
         self._viewer, self._inputs, self._form, self._device = viewer, inputs, form, device
         self.input = _line(
             "the selected image layers",
-            f"Files, folders and patterns such as day?/*.tif, with {BETWEEN} between them. Empty: the files of "
-            "the image layers that are selected in the layer list.",
+            f"Files, folders and patterns such as day?/*.tif, with {BETWEEN} between them. Empty: those "
+            "of the image layers that are selected in the layer list.",
         )
         self.files = button("Files", "Choose image files.")
         self.folder = button("Folder", "Choose a folder: all images in it, to the bottom.")

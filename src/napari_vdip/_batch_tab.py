@@ -89,8 +89,8 @@ class BatchTab(QWidget):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
         self.run = button(
             "Run as batch",
-            "Deconvolve the files, with all their planes and the settings of this panel. What was done before is "
-            "not done again: run again to go on after a cancel.",
+            "Deconvolve the files, with all their planes and the settings of this panel. What is done "
+            "already is not done again: run again to go on after a cancel.",
         )
         self.cancel = button(
             "Cancel", "Stop after this step. What is done stays; of a plane, the steps made are lost."

@@ -43,7 +43,7 @@ class Estimator(QObject):
     def __init__(self, texts: Callable[..., Generator[str]], *arguments: Any, parent: QObject):
         super().__init__(parent)
         self._worker = create_worker(texts, *arguments, _ignore_errors=True)
-        self._worker.yielded.connect(self.told)
+        self._worker.yielded.connect(self.told.emit)
         self._worker.errored.connect(self._on_error)
         self._worker.finished.connect(self._on_finished)
         self.destroyed.connect(self._worker.quit)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QStandardPaths
+from napari.settings import get_settings
 
 from napari_vdip.settings import Settings
 
@@ -47,8 +47,11 @@ def first() -> Start:
     """Return what the last run had, or else, or if Preferences say so, `preferred`."""
     if not getattr(_preferences(), "remember", True):
         return preferred()
+    file = place()
+    if file is None:
+        return preferred()
     try:
-        stored = json.loads(place().read_text(encoding="utf-8"))
+        stored = json.loads(file.read_text(encoding="utf-8"))
         return Start(**{**stored, "settings": Settings(**stored["settings"])})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # none, or of another version
         return preferred()
@@ -57,12 +60,12 @@ def first() -> Start:
 def remember(start: Start) -> None:
     """Keep for the next session; that it cannot be kept is no reason not to run."""
     file = place()
+    if file is None:
+        return
     part = file.with_name(f".part-{file.name}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        text = {**{name: getattr(start, name) for name in ("preset", "device", "output")},
-                "settings": start.settings.asdict()}  # fmt: skip
-        part.write_text(json.dumps(text, indent=2), encoding="utf-8")
+        part.write_text(json.dumps(asdict(start), indent=2), encoding="utf-8")
         part.replace(file)
     except OSError:
         part.unlink(missing_ok=True)
@@ -70,13 +73,15 @@ def remember(start: Start) -> None:
 
 def forget() -> None:
     """Keep nothing."""
-    place().unlink(missing_ok=True)
+    file = place()
+    if file is not None:
+        file.unlink(missing_ok=True)
 
 
-def place() -> Path:
-    """Return the file in the user's folder for settings."""
-    kind = QStandardPaths.StandardLocation.GenericConfigLocation
-    return Path(QStandardPaths.writableLocation(kind)) / "napari-vdip" / "panel.json"
+def place() -> Path | None:
+    """Return the file, which is beside napari's own settings; ``None`` if napari keeps none."""
+    settings = get_settings().config_path
+    return None if settings is None else Path(settings).with_name("napari-vdip-panel.json")
 
 
 def _preferences() -> Any:

@@ -82,8 +82,8 @@ class Tools(QWidget):
         self.help.clicked.connect(lambda: QDesktopServices.openUrl(QUrl(documentation())))
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
-        for button in (self.estimate, self.copies, self.again, self.reset, self.help):
-            row.addWidget(button)
+        for tool in (self.estimate, self.copies, self.again, self.reset, self.help):
+            row.addWidget(tool)
 
     # Provenance
 

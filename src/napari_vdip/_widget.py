@@ -55,7 +55,7 @@ class DeconvolutionWidget(QWidget):
         self.course = CourseTab(napari_viewer.theme)
         self._make_controls()
         self.batch = BatchTab(napari_viewer, self.inputs, self.form, self.device)
-        self.tools = Tools(napari_viewer, self.inputs, self.form, self.device, self.batch.output)
+        self.tools = Tools(napari_viewer, self.inputs, self.form, self.device, self.batch.what.output)
         self._lay_out()
         self._connect()
         self.tools.begin()
