@@ -89,7 +89,8 @@ def test_the_tab_and_its_command_do_the_same(tab, folder, tmp_path, qtbot, qapp)
     run(tab, qtbot)
     assert column(tab, STATE) == ["done", "done", "failed"]
     assert all(text.count(":") == 1 for text in column(tab, TIME))
-    assert "text.tif" in tab.table.item(2, STATE).toolTip()
+    assert "not a TIFF" in tab.table.item(2, STATE).toolTip()
+    assert "text.tif" in tab.table.item(2, 0).toolTip()
     assert tab.status.text() == "3 images: 2 done, 1 failed"
 
     ran = command(tab, qapp)  # with the same output: what the tab has done is what it would do
@@ -146,7 +147,8 @@ def test_what_cannot_begin_is_said(tab, viewer, folder, qtbot):
     tab.what.input.setText(str(folder / "one.tif"))
     tab.panel.form.basic["psf_source"].value = "given"
     assert says("PSF layer: expected one")
-    tab.panel.inputs.psf.value = viewer.add_image(np.ones((5, 5)), name="kernel")
+    viewer.add_image(np.ones((5, 5)), name="kernel")
+    tab.panel.inputs.image.value = viewer.layers["spots"]
     tab.panel.inputs.psf.value = viewer.layers["kernel"]
     assert says("kernel is not from a file: save it")
     tab.panel.form.basic["psf_source"].value = "plane"

@@ -254,9 +254,10 @@ def test_preferences_have_the_defaults_of_the_settings():
     assert page.properties["preset"].enum == list(napari_vdip.settings.PRESETS)
 
 
-def test_napari_shows_the_preferences_and_they_count(plugin_settings):
+def test_napari_shows_the_preferences_and_they_count(plugin_settings, npe2pm):
     from napari.settings import get_plugin_settings
 
+    npe2pm.register(PluginManifest.from_distribution("napari-vdip"))
     page = get_plugin_settings("napari-vdip").defaults
     page.preset, page.psf_window, page.device = "paper", 20, "cpu"
     assert _preferences.preferred() == _preferences.Start(
