@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QApplication,
     QComboBox,
+    QSizePolicy,
     QTabWidget,
     QVBoxLayout,
     QWidget,
@@ -88,6 +89,8 @@ class DeconvolutionWidget(QWidget):
         self.progress = ProgressBar(value=0, max=1, tooltip="Steps made, of all planes.")
         self.status = Label(value="", tooltip="What the run is doing, or how the last one ended.")
         self.status.native.setWordWrap(True)
+        policy = QSizePolicy.Policy
+        self.status.native.setSizePolicy(policy.Expanding, policy.Preferred)
 
     def _lay_out(self) -> None:
         inputs, form = self.inputs, self.form
@@ -119,15 +122,11 @@ class DeconvolutionWidget(QWidget):
         self.tabs.setTabToolTip(0, "What to deconvolve, and how.")
         self.tabs.setTabToolTip(1, "How a run goes, and its earlier estimates.")
         self.tabs.setTabToolTip(2, "The same for many files.")
-        self._one_run = QWidget()  # what a batch has of its own
-        rows = QVBoxLayout(self._one_run)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.addLayout(row_of(self.run, self.pause, self.stop))
-        rows.addWidget(self.progress.native)
-        rows.addWidget(self.status.native)
         layout = QVBoxLayout(self)
         layout.addWidget(self.tabs)
-        layout.addWidget(self._one_run)
+        layout.addLayout(row_of(self.run, self.pause, self.stop))
+        layout.addWidget(self.progress.native)
+        layout.addWidget(self.status.native)
         self.setMinimumWidth(NARROWEST)
 
     def _connect(self) -> None:
@@ -143,9 +142,7 @@ class DeconvolutionWidget(QWidget):
         self.course.stop_wanted.connect(self._stop)
         self.tools.told.connect(lambda text: self._tell(text, 0, 1))
         self.batch.changed.connect(self._on_batch)
-        self.tabs.currentChanged.connect(
-            lambda: self._one_run.setVisible(self.tabs.currentWidget() is not self.batch)
-        )
+        self.tabs.currentChanged.connect(self._on_tab)
         self._viewer.events.theme.connect(self._paint)
         self._viewer.layers.events.removed.connect(self._update_state)
 
@@ -262,6 +259,11 @@ class DeconvolutionWidget(QWidget):
         self.course.finish()
         self.device.reset_choices()
         self._update_state()
+
+    def _on_tab(self) -> None:
+        """Show what follows a run, but beside a batch, which has its own."""
+        for one in (self.run, self.pause, self.stop, self.progress, self.status):
+            one.native.setVisible(self.tabs.currentWidget() is not self.batch)
 
     def _on_batch(self) -> None:
         if self.batch.running:
