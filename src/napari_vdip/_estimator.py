@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined, unused-ignore]
 
-from napari_vdip._worker import DeconvolutionError, is_out_of_memory
+from napari_vdip._worker import DeconvolutionError
 from napari_vdip.items import reason
 from napari_vdip.stack import plan
 
@@ -109,4 +109,6 @@ def counted(images: int) -> str:
 
 def _failed(error: BaseException) -> DeconvolutionError:
     """Return an error that a worker passes on, which says in one line what went wrong."""
+    from napari_vdip.devices import is_out_of_memory
+
     return DeconvolutionError("Out of memory." if is_out_of_memory(error) else reason(error))

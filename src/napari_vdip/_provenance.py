@@ -76,9 +76,8 @@ class Origin:
             if size > 1 or letter in "YX"
         }
         for told in (None, self.axes):
-            try:
-                image = read(Path(self.path), told)
-            except Exception:  # whatever a reader makes of the file, it is not this array
+            image = _opened(Path(self.path), told)
+            if image is None:
                 continue
             found = dict(zip(image.axes, image.array.shape, strict=True))
             if (found, np.dtype(image.array.dtype).name) == (sizes, self.dtype):
@@ -218,3 +217,11 @@ def _read(origin: Origin, told: str | None) -> str:
     """Write how to read a file."""
     axes = f", {told!r}" if told else ""
     return f"read(Path({origin.path!r}){axes}).array"
+
+
+def _opened(path: Path, told: str | None) -> ImageFile | None:
+    """Open a file; whatever a reader raises, it does not give the array that is looked for."""
+    try:
+        return read(path, told)
+    except Exception:
+        return None
