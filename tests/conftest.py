@@ -38,6 +38,13 @@ def _one_thread():
 
 
 @pytest.fixture(autouse=True)
+def _no_memory(monkeypatch, tmp_path):
+    """Keep what the panel remembers from other tests, and from the user."""
+    if "napari" in sys.modules:
+        monkeypatch.setattr("napari_vdip._preferences.place", lambda: tmp_path / "panel.json")
+
+
+@pytest.fixture(autouse=True)
 def _no_worker_outlives_its_test():
     yield
     threading = sys.modules.get("superqt.utils._qthreading")

@@ -27,6 +27,15 @@ def test_the_widget_is_in_the_menu_of_filters(manifest):
     assert [item.command for item in items] == ["napari-vdip.deconvolve"]
 
 
+def test_commands_are_in_menus_that_napari_lets_plugins_fill(manifest):
+    from napari._app_model.constants._menus import is_menu_contributable
+
+    menus = manifest.contributions.menus
+    assert all(map(is_menu_contributable, menus))
+    known = {command.id for command in manifest.contributions.commands}
+    assert {item.command for items in menus.values() for item in items} <= known
+
+
 def roughness(image):
     """Spread of the differences between neighbours in x."""
     return np.diff(image.astype(float), axis=1).std()

@@ -1,21 +1,50 @@
-"""Commands for napari's command palette."""
+"""Commands for napari's menus and command palette."""
 
 from __future__ import annotations
 
-from napari.layers import Layer  # noqa: TC002, napari reads the type to pass the active layer
-from napari.utils.notifications import show_info, show_warning
-from qtpy.QtWidgets import QApplication
+from typing import Any
+
+from napari import Viewer  # noqa: TC002, napari reads the types to pass the viewer and the active layer
+from napari.layers import Layer  # noqa: TC002
+from napari.utils.notifications import show_warning
 
 from napari_vdip._layers import KEY
+from napari_vdip._provenance import Recipe
+from napari_vdip._tools import copy
+from napari_vdip.recipe import settings_code
 from napari_vdip.settings import Settings
 
 
 def copy_settings(layer: Layer) -> None:
     """Copy the settings that the active result was made with to the clipboard, as Python code."""
     made = layer.metadata.get(KEY)
-    clipboard = QApplication.clipboard()
-    if made is None or clipboard is None:
+    if made is None:
         show_warning(f"{layer.name} is not a result of VDIP blind deconvolution.")
         return
-    clipboard.setText(repr(Settings(**made["settings"])))
-    show_info(f"Copied the settings of {layer.name} to the clipboard.")
+    copy(lambda: settings_code(Settings(**made["settings"])))
+
+
+def copy_python(layer: Layer) -> None:
+    """Copy Python code that makes the active result again."""
+    copy(lambda: Recipe.from_layer(layer).python())
+
+
+def copy_command(layer: Layer) -> None:
+    """Copy the command that makes the active result again."""
+    copy(lambda: Recipe.from_layer(layer).command())
+
+
+def run_again(viewer: Viewer, layer: Layer) -> None:
+    """Open the panel as it was for the active result."""
+    _panel(viewer).tools.run_again(layer)
+
+
+def open_batch(viewer: Viewer) -> None:
+    """Open the panel for many files."""
+    panel = _panel(viewer)
+    panel.tabs.setCurrentWidget(panel.batch)
+
+
+def _panel(viewer: Viewer) -> Any:
+    """Return the panel, opened if it is not."""
+    return viewer.window.add_plugin_dock_widget("napari-vdip", "Blind deconvolution")[1]

@@ -8,11 +8,14 @@ from magicgui.widgets import ComboBox, LineEdit
 from napari.layers import Image, Layer, Shapes
 
 from napari_vdip._layers import KEY, Picture, layer_axes, read_layer, read_psf
-from napari_vdip._regions import drawn, middle, visible
+from napari_vdip._regions import drawn, middle, outline, visible
 
 if TYPE_CHECKING:
     from napari import Viewer
     from numpy.typing import NDArray
+
+    from napari_vdip._provenance import Recipe
+    from napari_vdip.settings import Settings
 
 THIS_PLANE, ALL_PLANES = "this plane only", "all planes"
 WHOLE_IMAGE, VISIBLE_REGION = "whole image", "visible region"
@@ -88,11 +91,46 @@ class InputForm:
         picture = self._read(only_plane=True)
         return picture.within(middle(visible(self._viewer, self.image.value, picture.axes), LONGEST_TRIAL))
 
+    def taken(self, settings: Settings, *, trial: bool = False) -> tuple[Picture, NDArray[Any] | None]:
+        """Take what a run gets: what is chosen, or a trial, and a given point spread function."""
+        picture = self.trial() if trial else self.picture()
+        if settings.psf_source != "given":
+            return picture, None
+        return picture, self.given_psf(picture, joint=settings.channels == "joint")
+
     def given_psf(self, picture: Picture, *, joint: bool) -> NDArray[Any]:
         """Read the point spread function for a picture; see `_layers.read_psf`."""
         if self.psf.value is None:
             raise ValueError("PSF layer: expected an image layer with a point spread function, got none")
         return read_psf(self.psf.value, picture, joint=joint)
+
+    def set(self, recipe: Recipe) -> None:
+        """Choose what a run had; a `ValueError` says which layer of it is not there.
+
+        A region becomes a Shapes layer, if it is not that of one that is there.
+        """
+        image = self._named(recipe.image.layer, self._images())
+        psf = recipe.psf and self._named(recipe.psf.layer, self._point_spread_functions())
+        self.image.value, self.axes.value = image, recipe.image.axes
+        if psf is not None:
+            self.psf.value = psf
+        self.planes.value = THIS_PLANE if recipe.point is not None else ALL_PLANES
+        if recipe.point is not None:
+            self._viewer.dims.point = recipe.point
+        self.region.value = WHOLE_IMAGE
+        if recipe.region is not None:
+            box = outline(recipe.region, image, recipe.image.axes, recipe.plane)
+            self._viewer.add_layer(box)
+            self._viewer.layers.selection.active = image
+            self.region.value = box
+
+    def _named(self, name: str, layers: list[Layer]) -> Layer:
+        found = [layer for layer in layers if layer.name == name]
+        if not found:
+            raise ValueError(
+                f"image: expected a layer {name!r} as in that run: open it, or rename its layer"
+            )
+        return found[0]
 
     def suggest_psf(self) -> None:
         """Choose a point spread function of ours, if there is one and nothing is chosen."""

@@ -114,7 +114,7 @@ def guess_axes(shape: Sequence[int], *, rgb: bool = False, labels: Sequence[str]
 
 def layer_axes(layer: Image) -> str:
     """Guess the axes of an image layer's data."""
-    return guess_axes(_full(layer).shape, rgb=layer.rgb, labels=layer.axis_labels)
+    return guess_axes(full(layer).shape, rgb=layer.rgb, labels=layer.axis_labels)
 
 
 def read_layer(layer: Image, axes: str, point: Sequence[float] | None = None) -> Picture:
@@ -135,7 +135,7 @@ def read_layer(layer: Image, axes: str, point: Sequence[float] | None = None) ->
     ValueError
         If the axes do not fit the data.
     """
-    data = _full(layer)
+    data = full(layer)
     axes = plan(data.shape, axes, "separate").axes
     if layer.rgb and axes[-1] != "C":
         raise ValueError(f"axes: expected C last in a layer of colours, got {axes!r}")
@@ -165,8 +165,8 @@ def read_psf(layer: Image, picture: Picture, *, joint: bool) -> NDArray[Any]:
     ValueError
         If the layer has other axes or is larger than the picture, or if channels differ that share one.
     """
-    axes = "YX" if _full(layer).ndim == 2 else picture.axes
-    shape = _full(layer).shape
+    axes = "YX" if full(layer).ndim == 2 else picture.axes
+    shape = full(layer).shape
     if len(shape) != len(axes):
         raise ValueError(
             f"PSF layer: expected the axes YX or {axes} of the image, got {layer.name!r} of shape {shape}"
@@ -260,14 +260,14 @@ def add_to_viewer(viewer: Viewer, source: Image, result: Result, *, at: Sequence
     return [viewer.add_layer(Layer.create(*those)) for those in layer_data(result, source, at=at)]
 
 
-def _full(layer: Image) -> Any:
+def full(layer: Image) -> Any:
     """Return a layer's data at full resolution."""
     return layer.data[0] if layer.multiscale else layer.data
 
 
 def _plane(layer: Image, axes: str, point: Sequence[float] | None) -> tuple[Any, list[int]]:
     """Take the plane through a point, if there is one, without alpha; say where it begins in the layer."""
-    data, at = _full(layer), [0] * layer.ndim
+    data, at = full(layer), [0] * layer.ndim
     if layer.rgb:
         data = data[..., :3]
     if point is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +40,13 @@ def row_of(*widgets: Any) -> QHBoxLayout:
     for widget in widgets:
         row.addWidget(widget.native)
     return row
+
+
+def button(text: str, tooltip: str) -> QPushButton:
+    """Make a button."""
+    made = QPushButton(text)
+    made.setToolTip(tooltip)
+    return made
 
 
 def scrolling(*widgets: QWidget) -> QScrollArea:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari import Viewer
     from napari.layers import Image, Shapes
     from numpy.typing import NDArray
@@ -70,6 +72,33 @@ def drawn(shapes: Shapes, layer: Image, axes: str) -> Bounds:
     vertices = np.concatenate([shapes.data[number] for number in chosen])
     corners = [layer.world_to_data(shapes.data_to_world(vertex)) for vertex in vertices]
     return _box(np.array(corners), layer, axes, f"a shape of {shapes.name!r}")
+
+
+def outline(bounds: Bounds, layer: Image, axes: str, plane: Mapping[str, int]) -> Shapes:
+    """Return a Shapes layer with the box of a region, which `drawn` finds again.
+
+    Parameters
+    ----------
+    bounds : tuple
+        The region.
+    layer, axes
+        See `visible`.
+    plane : mapping
+        Index of the plane that it is shown in, for stacked axes; the first if not given.
+    """
+    from napari.layers import Shapes
+
+    (top, bottom), (left, right) = ((first - 0.5, end - 0.5) for first, end in bounds)
+    corners = np.zeros((4, layer.ndim))
+    for axis, letter in enumerate(axes[: layer.ndim]):
+        corners[:, axis] = plane.get(letter, 0)
+    corners[:, axes.index("Y")] = top, top, bottom, bottom
+    corners[:, axes.index("X")] = left, right, right, left
+    where = {
+        name: getattr(layer, name) for name in ("scale", "translate", "rotate", "shear", "affine", "units")
+    }
+    look = {"face_color": "transparent", "edge_color": "yellow"}
+    return Shapes([corners], shape_type="rectangle", name=f"{layer.name} region", **where, **look)
 
 
 def middle(bounds: Bounds, longest: int) -> Bounds:

@@ -9,12 +9,14 @@ import numpy as np
 from napari.layers import Layer
 
 from napari_vdip._layers import CARRIED, KEY, layer_data
+from napari_vdip._provenance import RECIPE
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Image
 
     from napari_vdip._layers import Array, Picture, Result
+    from napari_vdip._provenance import Recipe
     from napari_vdip._regions import Bounds
     from napari_vdip._worker import Report
     from napari_vdip.settings import Settings
@@ -71,6 +73,8 @@ class ResultLayers:
         new ones, and keeps how the user has set them.
     title : str, optional
         First part of the layers' names; the name of the source if not given.
+    recipe : Recipe, optional
+        What the run is, to be kept in the layers' metadata.
     """
 
     def __init__(
@@ -81,8 +85,10 @@ class ResultLayers:
         earlier: ResultLayers | None = None,
         *,
         title: str | None = None,
+        recipe: Recipe | None = None,
     ):
         self._viewer, self._picture, self._title = viewer, picture, title
+        self._recipe = recipe and recipe.plain()
         self.source = source
         self._layers: dict[str, Any] = {}
         if earlier is not None and earlier.source == source:
@@ -93,6 +99,8 @@ class ResultLayers:
     def show(self, result: Result, *, final: bool = False) -> None:
         """Update the layers, and add those that are new, or, at the end, that were deleted meanwhile."""
         made = layer_data(result, self.source, at=self._picture.at, title=self._title)
+        for _, state, _ in made:
+            state["metadata"][KEY][RECIPE] = self._recipe
         if final:
             for quantity in self._layers.keys() - {quantity_of(state) for _, state, _ in made}:
                 self._remove(quantity)

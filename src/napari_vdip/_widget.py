@@ -12,12 +12,14 @@ from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QApplication,
     QComboBox,
+    QSizePolicy,
     QTabWidget,
     QVBoxLayout,
     QWidget,
 )
 from superqt import QCollapsible
 
+from napari_vdip._batch_tab import BatchTab
 from napari_vdip._check_tab import CheckTab
 from napari_vdip._course_tab import CourseTab
 from napari_vdip._input_form import InputForm
@@ -25,6 +27,7 @@ from napari_vdip._layouts import form_of, row_of, scrolling, show_row
 from napari_vdip._results import ResultLayers
 from napari_vdip._session import Session
 from napari_vdip._settings_form import SettingsForm
+from napari_vdip._tools import Tools
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -54,8 +57,11 @@ class DeconvolutionWidget(QWidget):
         self.course = CourseTab(napari_viewer.theme)
         self._make_controls()
         self.check = CheckTab(napari_viewer, self.form, self.inputs, self.device)
+        self.batch = BatchTab(napari_viewer, self.inputs, self.form, self.device)
+        self.tools = Tools(napari_viewer, self.inputs, self.form, self.device, self.batch.what.output)
         self._lay_out()
         self._connect()
+        self.tools.begin()
         self._guess_channels()
         self._update_state()
 
@@ -85,6 +91,8 @@ class DeconvolutionWidget(QWidget):
         self.progress = ProgressBar(value=0, max=1, tooltip="Steps made, of all planes.")
         self.status = Label(value="", tooltip="What the run is doing, or how the last one ended.")
         self.status.native.setWordWrap(True)
+        policy = QSizePolicy.Policy
+        self.status.native.setSizePolicy(policy.Expanding, policy.Preferred)
 
     def _lay_out(self) -> None:
         inputs, form = self.inputs, self.form
@@ -102,6 +110,7 @@ class DeconvolutionWidget(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(scrolling(self._basic, advanced))
         column.addLayout(row_of(self.try_out, self.use_psf))
+        column.addWidget(self.tools)
         for box in (
             *deconvolve.findChildren(QAbstractSpinBox),
             *deconvolve.findChildren(QComboBox),
@@ -112,9 +121,11 @@ class DeconvolutionWidget(QWidget):
         self.tabs.addTab(deconvolve, "Deconvolve")
         self.tabs.addTab(self.course, "Course")
         self.tabs.addTab(self.check, "Check")
+        self.tabs.addTab(self.batch, "Batch")
         self.tabs.setTabToolTip(0, "What to deconvolve, and how.")
         self.tabs.setTabToolTip(1, "How a run goes, and its earlier estimates.")
         self.tabs.setTabToolTip(2, "How far a result can be trusted.")
+        self.tabs.setTabToolTip(3, "The same for many files.")
         layout = QVBoxLayout(self)
         layout.addWidget(self.tabs)
         layout.addLayout(row_of(self.run, self.pause, self.stop))
@@ -133,6 +144,9 @@ class DeconvolutionWidget(QWidget):
         self.pause.changed.connect(self._pause_or_resume)
         self.stop.changed.connect(self._stop)
         self.course.stop_wanted.connect(self._stop)
+        self.tools.told.connect(lambda text: self._tell(text, 0, 1))
+        self.batch.changed.connect(self._on_batch)
+        self.tabs.currentChanged.connect(self._on_tab)
         self._viewer.events.theme.connect(self._paint)
         self._viewer.layers.events.removed.connect(self._update_state)
 
@@ -155,7 +169,10 @@ class DeconvolutionWidget(QWidget):
     def _update_state(self, event: Any = None) -> None:
         """Enable and show what makes sense now."""
         session = self._session
-        self.run.enabled = self.inputs.image.value is not None and session is None
+        idle = session is None and not self.batch.running
+        self.run.enabled = self.inputs.image.value is not None and idle
+        self.tools.block(not self.run.enabled)
+        self.batch.block(session is not None)
         self.try_out.enabled = self.run.enabled
         self.use_psf.enabled = (
             session is None and self._trial is not None and self._trial.get("PSF") is not None
@@ -183,19 +200,19 @@ class DeconvolutionWidget(QWidget):
         source = self.inputs.image.value
         try:
             settings = self.form.value
-            picture = self.inputs.trial() if trial else self.inputs.picture()
-            given, joint = settings.psf_source == "given", settings.channels == "joint"
-            psf = self.inputs.given_psf(picture, joint=joint) if given else None
+            picture, psf = self.inputs.taken(settings, trial=trial)
         except ValueError as error:
             show_error(str(error))
             return None
+        self.tools.remember()
         earlier = self._results if self.earlier.value == REPLACE else None
         title = None
         if trial:
             earlier, title = self._trial, f"{source.name} trial"
             if earlier is not None and earlier.source != source:
                 earlier.remove()
-        layers = ResultLayers(self._viewer, source, picture, earlier, title=title)
+        recipe = self.tools.recipe(picture)
+        layers = ResultLayers(self._viewer, source, picture, earlier, title=title, recipe=recipe)
         session = Session(picture, settings, psf, self.device.value, layers, parent=self)
         self.course.begin(session.planes, layers)
         session.told.connect(self._tell)
@@ -249,12 +266,22 @@ class DeconvolutionWidget(QWidget):
         self.device.reset_choices()
         self._update_state()
 
+    def _on_tab(self) -> None:
+        """Show what follows a run, but beside a batch, which has its own."""
+        for one in (self.run, self.pause, self.stop, self.progress, self.status):
+            one.native.setVisible(self.tabs.currentWidget() is not self.batch)
+
+    def _on_batch(self) -> None:
+        if self.batch.running:
+            self.tools.remember()
+        self._update_state()
+
     def event(self, event: QEvent | None) -> bool:
         """Stop when napari takes the panel out of its window."""
         if event and event.type() == QEvent.Type.ParentChange and not self.parent():
-            self.check.quit()
-            if self._session:
-                self._session.quit()
+            for one in (self._session, self.tools, self.check, self.batch):
+                if one is not None:
+                    one.quit()
         return bool(super().event(event))
 
 

@@ -1,0 +1,357 @@
+"""What was run, as Python and as a command that give the same arrays, and in the form again."""
+
+import builtins
+import inspect
+import json
+import shlex
+
+import numpy as np
+import pytest
+import tifffile
+from napari.components import ViewerModel
+from napari.layers._source import layer_source
+from napari.utils.notifications import notification_manager
+from npe2 import PluginManifest
+from PIL import Image as Picture
+from typer.testing import CliRunner
+
+import napari_vdip.batch
+from napari_vdip import Settings, _commands, _preferences, deconvolve, image_file
+from napari_vdip._layers import KEY, layer_axes, read_layer, read_psf
+from napari_vdip._provenance import Recipe
+from napari_vdip.cli import app
+from napari_vdip.recipe import command, settings_code
+
+TINY = Settings(psf_shape=5, widths=(4,) * 5, steps=2, refinements=2, samples=2, seed=3)
+REGION = ((4, 34), (6, 40))
+ALL_KINDS = [
+    Settings(),
+    TINY,
+    Settings.paper(seed=5, headroom=0.125),
+    Settings.preset("photograph", channels="joint", gaussians=True),
+    Settings(headroom=None, mixed_precision=False, image_rate=1e-6, psf_shape=(5, 7)),
+    Settings(prior="extreme", variational=False),
+    Settings(psf_source="channel"),
+]
+
+
+@pytest.fixture
+def viewer():
+    return ViewerModel()
+
+
+def noise(*shape, dtype="uint16"):
+    return np.random.default_rng(0).poisson(50, shape).astype(dtype)
+
+
+def opened(viewer, path, image, **options):
+    """Write an image to a file, and add a layer that is from it."""
+    if path.suffix == ".png":
+        Picture.fromarray(image).save(path)
+    else:
+        tifffile.imwrite(path, image, **options)
+    with layer_source(path=str(path)):
+        return viewer.add_image(image, name=path.stem)
+
+
+def run(code, **names):
+    """Execute code, and return the result in it."""
+    exec(code, names)
+    return names["result"]
+
+
+# Text
+
+
+@pytest.mark.parametrize("settings", ALL_KINDS)
+def test_settings_as_python_are_the_settings(settings):
+    assert eval(settings_code(settings), {"Settings": Settings}) == settings
+
+
+def test_a_command_and_code_say_nothing_that_is_a_default():
+    assert command(["a.tif"], "out", Settings(), device="auto") == "napari-vdip run a.tif --output out"
+    assert settings_code(Settings()) == "Settings()"
+
+
+@pytest.mark.parametrize("settings", ALL_KINDS)
+@pytest.mark.parametrize(
+    "others",
+    [
+        {},
+        {"axes": "ZYX", "format": "ome-tiff", "joint_colours": False, "device": "cpu", "overwrite": True},
+    ],
+)
+def test_a_command_plans_what_it_was_made_of(settings, others, monkeypatch):
+    planned, done = [], []
+
+    def plan(inputs, output, settings, **rest):
+        planned.append((list(inputs), str(output), settings, rest))
+        return []
+
+    def execute(items, **rest):
+        done.append(rest)
+        return iter(())
+
+    monkeypatch.setattr(napari_vdip.batch, "plan", plan)
+    monkeypatch.setattr(napari_vdip.batch, "execute", execute)
+    inputs = ["a b/c.tif", "it's $HOME/*.tif"]
+    words = shlex.split(command(inputs, "out put", settings, **others))
+    ran = CliRunner().invoke(app, words[1:])
+    assert (words[0], ran.exit_code) == ("napari-vdip", 0), ran.output
+    ((found, output, same, rest),) = planned
+    assert (found, output, same) == (inputs, "out put", settings)
+    explicit = "joint_colours" in others or settings.channels == "joint"
+    assert rest == {
+        "axes": others.get("axes"),
+        "format": others.get("format"),
+        "psf": None,
+        "joint_colours": not explicit,
+    }
+    expected = {"device": others.get("device", "auto"), "overwrite": others.get("overwrite", False)}
+    assert done == [{**expected, "client": None}]
+
+
+# Code
+
+
+def same_as_panel(viewer, layer, *, settings=TINY, point=None, region=None, psf=None, axes=None):
+    """Check that the code gives what a run of the panel does, and return the code."""
+    picture = read_layer(layer, axes or layer_axes(layer), point)
+    picture = picture if region is None else picture.within(region)
+    given = None if psf is None else read_psf(psf, picture, joint=settings.channels == "joint")
+    made = deconvolve(
+        picture.data, settings, axes=picture.axes, psf=given, region=picture.region, device="cpu"
+    )
+    recipe = Recipe.of(layer, picture, settings, "cpu", psf)
+    layer.metadata = {KEY: {"recipe": json.loads(json.dumps(recipe.plain()))}}
+    code = Recipe.from_layer(layer).python()
+    again = run(code, viewer=viewer)
+    order = [made.axes.index(axis) for axis in again.axes]
+    latent = made.latent.transpose(order) if len(order) == made.latent.ndim else made.latent
+    np.testing.assert_array_equal(again.latent.squeeze(), latent.squeeze())
+    assert again.region == made.region
+    return code
+
+
+def test_code_of_a_region_of_a_file(viewer, tmp_path):
+    layer = opened(viewer, tmp_path / "it's.tif", noise(40, 48))
+    code = same_as_panel(viewer, layer, region=REGION)
+    assert "viewer" not in code
+
+
+def test_code_of_one_plane_of_a_file(viewer, tmp_path):
+    layer = opened(viewer, tmp_path / "stack.tif", noise(6, 36, 40))
+    code = same_as_panel(viewer, layer, point=(4, 0, 0))
+    assert "viewer" not in code
+    assert "[4:5]" in code
+
+
+def test_code_of_a_file_whose_axes_were_corrected(viewer, tmp_path):
+    layer = opened(viewer, tmp_path / "stack.tif", noise(2, 36, 40))
+    assert layer_axes(layer) == "CYX"
+    assert "'TYX'" in same_as_panel(viewer, layer, axes="TYX")
+
+
+def test_code_of_a_photograph_in_a_file(viewer, tmp_path):
+    layer = opened(viewer, tmp_path / "photograph.png", noise(36, 40, 4, dtype="uint8"))
+    assert layer.rgb
+    code = same_as_panel(viewer, layer, settings=TINY.replace(channels="joint"))
+    assert "viewer" not in code
+
+
+@pytest.mark.parametrize("channels", ["separate", "joint"])
+def test_code_of_layers_without_files(viewer, channels):
+    image = viewer.add_image(noise(2, 5, 36, 40), name="it's")
+    kernels = np.repeat(noise(1, 5, 5, 5), 2, axis=0)
+    psf = viewer.add_image(kernels, name="kernels")
+    settings = TINY.replace(psf_source="given", channels=channels)
+    code = same_as_panel(viewer, image, settings=settings, point=(0, 3, 0, 0), psf=psf, region=REGION)
+    assert code.count("is no file's whole image") == 2
+
+
+def test_code_of_a_file_with_a_point_spread_function_in_another(viewer, tmp_path):
+    layer = opened(viewer, tmp_path / "image.tif", noise(40, 48))
+    psf = opened(viewer, tmp_path / "psf.tif", noise(5, 7))
+    settings = TINY.replace(psf_source="given")
+    assert "viewer" not in same_as_panel(viewer, layer, settings=settings, psf=psf)
+    recipe = Recipe.of(layer, read_layer(layer, "YX"), settings, "cpu", psf)
+    (item,) = planned(recipe.command(str(tmp_path / "out")))
+    assert (item.settings.psf_source, item.settings.psf_shape) == ("given", (5, 7))
+
+
+def planned(text):
+    """Return the items that a command plans."""
+    found, plan = [], napari_vdip.batch.plan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(napari_vdip.batch, "plan", lambda *a, **k: found.extend(plan(*a, **k)) or found)
+        ran = CliRunner().invoke(app, [*shlex.split(text)[1:], "--dry-run"])
+    assert ran.exit_code == 0, ran.output
+    return found
+
+
+@pytest.mark.parametrize("channels", ["separate", "joint"])
+def test_a_command_says_what_the_colours_share(viewer, tmp_path, channels):
+    layer = opened(viewer, tmp_path / "photograph.png", noise(36, 40, 3, dtype="uint8"))
+    settings = TINY.replace(channels=channels)
+    recipe = Recipe.of(layer, read_layer(layer, "YXC"), settings, "cpu")
+    (item,) = planned(recipe.command(str(tmp_path / "out")))
+    assert item.settings == settings
+
+
+def test_the_command_makes_the_same_arrays(viewer, tmp_path):
+    layer = opened(viewer, tmp_path / "image.tif", noise(36, 40))
+    recipe = Recipe.of(layer, read_layer(layer, "YX"), TINY, "cpu")
+    ran = CliRunner().invoke(app, shlex.split(recipe.command(str(tmp_path / "out")))[1:])
+    assert ran.exit_code == 0, ran.output
+    written = image_file.read(tmp_path / "out" / "image" / "latent.ome.tif")
+    np.testing.assert_array_equal(
+        np.asarray(written.array), deconvolve(layer.data, TINY, device="cpu").latent
+    )
+
+
+def test_what_no_command_can_do_is_said(viewer, tmp_path):
+    stack = opened(viewer, tmp_path / "stack.tif", noise(6, 36, 40))
+    whole, one = read_layer(stack, "ZYX"), read_layer(stack, "ZYX", (2, 0, 0))
+    for picture in (one, whole.within(REGION)):
+        with pytest.raises(ValueError, match="whole images"):
+            Recipe.of(stack, picture, TINY, "cpu").command()
+    crop = viewer.add_image(stack.data[:3], name="crop")
+    with pytest.raises(ValueError, match="crop is no file's whole image: save it"):
+        Recipe.of(crop, read_layer(crop, "ZYX"), TINY, "cpu").command()
+    stack.data = stack.data[:3]  # no longer what the file holds
+    with pytest.raises(ValueError, match="stack is no file's whole image"):
+        Recipe.of(stack, read_layer(stack, "ZYX"), TINY, "cpu").command()
+
+
+# What the panel begins with
+
+
+def start(**changes):
+    return _preferences.Start(**{"settings": TINY, "device": "cpu", "output": "/there", **changes})
+
+
+def test_the_last_run_is_remembered_until_it_is_forgotten():
+    assert _preferences.first() == _preferences.preferred()
+    _preferences.remember(start())
+    assert _preferences.first() == start()
+    _preferences.forget()
+    assert _preferences.first() == _preferences.preferred()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"settings": {}}', '{"settings": {"steps": -1}}', '{"a": 1}'])
+def test_what_is_remembered_wrongly_is_not_used(text):
+    _preferences.remember(start())
+    _preferences.place().write_text(text)
+    settings = Settings()
+    assert _preferences.first().settings == settings
+
+
+def test_preferences_have_the_defaults_of_the_settings():
+    page = PluginManifest.from_distribution("napari-vdip").contributions.configurations["defaults"]
+    defaults = {name: item.default for name, item in page.properties.items()}
+    settings = Settings.preset(defaults["preset"], psf_shape=defaults["psf_window"])
+    assert settings == Settings()
+    assert page.properties["preset"].enum == list(napari_vdip.settings.PRESETS)
+
+
+def test_napari_shows_the_preferences_and_they_count(plugin_settings, npe2pm):
+    from napari.settings import get_plugin_settings
+
+    npe2pm.register(PluginManifest.from_distribution("napari-vdip"))
+    page = get_plugin_settings("napari-vdip").defaults
+    page.preset, page.psf_window, page.device = "paper", 20, "cpu"
+    assert _preferences.preferred() == _preferences.Start(
+        Settings.paper(psf_shape=21), preset="paper", device="cpu"
+    )
+    _preferences.remember(start())
+    assert _preferences.first() == start()
+    page.remember = False
+    assert _preferences.first() == _preferences.preferred()
+
+
+def test_an_older_napari_without_preferences_has_the_defaults(monkeypatch):
+    monkeypatch.delattr("napari.settings.get_plugin_settings")
+    assert _preferences.first() == _preferences.Start(Settings())
+
+
+# In a window
+
+
+@pytest.fixture
+def panel(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer()
+    _, panel = viewer.window.add_plugin_dock_widget("napari-vdip", "Blind deconvolution")
+    panel.form.value, panel.device.value = TINY, "cpu"
+    panel.viewer = viewer
+    return panel
+
+
+def finish(panel, qtbot):
+    qtbot.waitUntil(lambda: panel._session is None, timeout=60_000)
+
+
+@pytest.mark.needs_gl
+def test_a_result_says_how_to_make_it_and_sets_the_form_again(panel, qtbot, qapp):
+    viewer = panel.viewer
+    source = viewer.add_image(noise(5, 40, 48), name="spots", scale=(3, 0.5, 0.5), translate=(1, 2, 3))
+    viewer.dims.set_current_step(0, 3)
+    box = viewer.add_shapes([[[3, 4.1, 6.2], [3, 4.1, 39], [3, 33, 39], [3, 33, 6.2]]], scale=source.scale,
+                            translate=source.translate, name="box")  # fmt: skip
+    panel.inputs.image.value, panel.inputs.region.value = source, box
+    panel.run.native.click()
+    finish(panel, qtbot)
+    latent = viewer.layers["spots latent"]
+
+    _commands.copy_python(latent)
+    again = run(qapp.clipboard().text(), viewer=viewer)
+    np.testing.assert_array_equal(again.latent, latent.data)
+    _commands.copy_settings(latent)
+    assert eval(qapp.clipboard().text(), {"Settings": Settings}) == TINY
+    _commands.copy_command(latent)
+    assert "whole images" in notification_manager.records[-1].message
+
+    viewer.layers.remove("box")
+    panel.form.value = Settings()
+    panel.inputs.planes.value = "all planes"
+    viewer.dims.set_current_step(0, 0)
+    _commands.run_again(viewer, latent)
+    assert panel.tools.recipe() == Recipe.from_layer(latent)
+
+
+@pytest.mark.needs_gl
+def test_the_next_panel_begins_as_the_last_run(panel, qtbot):
+    panel.viewer.add_image(noise(36, 40), name="spots")
+    panel.run.native.click()
+    finish(panel, qtbot)
+    kept = _preferences.first()
+    assert kept.settings == TINY
+    panel.form.value = Settings(steps=77)
+    panel.tools.begin()
+    assert panel.form.value == TINY
+    panel.tools.reset.click()
+    assert panel.form.value == Settings()
+    assert _preferences.first() == _preferences.preferred()
+
+
+@pytest.mark.needs_gl
+def test_the_estimate_of_a_run_is_told_in_the_status_line(panel, qtbot, monkeypatch):
+    from napari_vdip import cost
+
+    def expected_cost(planes, settings, *, region, device):
+        seconds = len(planes.indices) * settings.steps
+        return cost.Cost(seconds, 9e8, f"{device} {region}")
+
+    monkeypatch.setattr(cost, "expected_cost", expected_cost)
+    panel.viewer.add_image(noise(35, 36, 40), name="spots")
+    panel.inputs.planes.value = "all planes"
+    panel.tools.estimate.click()
+    assert not panel.tools.estimate.isEnabled()
+    qtbot.waitUntil(lambda: panel.tools.estimate.isEnabled(), timeout=60_000)
+    assert panel.status.value == "expected: about 1:10, 0.9 GB on cpu None"
+
+
+def test_the_commands_of_the_menus_take_what_napari_passes():
+    for name in ("copy_python", "copy_command", "copy_settings", "run_again", "open_batch"):
+        hints = inspect.get_annotations(getattr(_commands, name), eval_str=True)
+        assert set(hints) - {"return"} <= {"viewer", "layer"}
+        assert builtins.all(hint.__module__.startswith("napari.") for hint in hints.values() if hint)
