@@ -266,6 +266,9 @@ def test_what_is_queued_at_the_end_of_the_context_is_not_done(client, tmp_path):
         for number in range(50):
             queue.submit(number, "test", str(number), wait_for, "gate", tmp_path)
         assert next(iter(queue))[0] == 0
+    waiting = len(client.nthreads())  # as many as have begun
+    while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) > waiting:
+        pass  # the news of the end is on its way
     gate.set()
     with Queue(client) as queue:  # by the time that this is done, what is still queued would be
         queue.submit(0, "test", "last", os.getpid, priority=-1)

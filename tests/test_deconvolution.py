@@ -232,7 +232,7 @@ def fails_at(monkeypatch):
         calls = iter(range(1, 10_000))
         sound = deconvolution.Plane.estimates
 
-        def estimates(self):
+        def estimates(self, start=None):
             for estimate in sound(self):
                 estimate.terms["loss"] = estimate.posterior.mean.new_tensor(
                     float("nan") if next(calls) >= first else 1.0

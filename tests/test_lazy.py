@@ -291,7 +291,7 @@ def test_a_single_plane_is_not_read_twice(searches):
 def test_a_channel_whose_search_fails_ends_the_run(monkeypatch):
     sound = deconvolution.Plane.estimates
 
-    def estimates(self):
+    def estimates(self, start=None):
         for estimate in sound(self):
             lost = estimate.kernel * float("nan")
             yield replace(estimate, kernel=lost) if estimate.step == 4 else estimate

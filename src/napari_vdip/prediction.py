@@ -40,7 +40,8 @@ class Prediction:
     mean : Tensor
         Posterior mean of the latent image ``(1, C, H, W)``, from what is seen.
     densities : Tensor
-        Logarithm of the predictive density of each pixel that is left out, up to a constant.
+        Logarithm of the predictive density of a pixel that is left out, up to a constant: the mean over
+        each block and its channels, which err together.
     """
 
     kernel: Tensor
@@ -81,6 +82,9 @@ class HeldOut:
         chosen = lots <= lots.min().clamp_min(PART)  # one at least
         grown = chosen.repeat_interleave(block, -2).repeat_interleave(block, -1)
         self.left_out = grown[..., :height, :width].expand_as(image)
+        number = torch.arange(chosen.numel(), device=rng.device).view_as(chosen)
+        number = number.repeat_interleave(block, -2).repeat_interleave(block, -1)[..., :height, :width]
+        self._blocks = number[self.left_out[:, :1]].unique(return_inverse=True)[1]
         self.pooling = pooling
         self._image, self._variance = image, variance
         self._given = torch.where(self.left_out, self._surroundings(), image)
@@ -99,7 +103,12 @@ class HeldOut:
         spread = blur(samples, kernel).square().mean(0, keepdim=True) + self._variance
         residual = self._image - blur(mean, kernel)
         density = -0.5 * ((residual.square() / spread).clamp_max(LIMIT**2) + spread.log())
-        return Prediction(kernel, mean, density[self.left_out])
+        return Prediction(kernel, mean, self._over_blocks(density.mean(1)[self.left_out[:, 0]]))
+
+    def _over_blocks(self, values: Tensor) -> Tensor:
+        """Average over the pixels of each block."""
+        counts = self._blocks.bincount()
+        return values.new_zeros(len(counts)).index_add(0, self._blocks, values) / counts
 
     def _surroundings(self) -> Tensor:
         """Mean of what is seen around each pixel."""

@@ -37,7 +37,7 @@ ANNEALED = 0.8
 GAPS = (1, 2, 4)
 """Sides in pixels of what is left out, where kernels are compared. Widths are tried with the first. Over
 the narrow ones the neighbours predict an image that is all but free of noise, whatever the kernel."""
-WORTH = 2.0
+WORTH = 1.0
 """Standard errors by which the free kernel has to predict better, over all gaps, to be kept."""
 
 
