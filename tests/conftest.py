@@ -5,6 +5,9 @@ from functools import cache
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 PROBE = """
 from qtpy.QtGui import QGuiApplication, QOpenGLContext
 application = QGuiApplication([])

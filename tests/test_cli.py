@@ -21,9 +21,9 @@ def run(*arguments):
 
 
 def test_the_demo_writes_all_results_and_says_what_it_gained(tmp_path):
-    result = run("demo", "--output", tmp_path / "out", "--size", 128, "--device", "cpu")
+    result = run("demo", "--output", tmp_path / "out", "--size", 96, "--device", "cpu")
     assert result.exit_code == 0, result.output
-    shapes = {"blurred": (128, 128), "latent": (128, 128), "std": (128, 128), "psf": (25, 25)}
+    shapes = {"blurred": (96, 96), "latent": (96, 96), "std": (96, 96), "psf": (25, 25)}
     for name, shape in shapes.items():
         stored = tifffile.imread(tmp_path / "out" / f"{name}.ome.tif")
         assert (stored.shape, stored.dtype) == (shape, "float32")
