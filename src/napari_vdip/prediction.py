@@ -108,7 +108,8 @@ class HeldOut:
     def _over_blocks(self, values: Tensor) -> Tensor:
         """Average over the pixels of each block."""
         counts = self._blocks.bincount()
-        return values.new_zeros(len(counts)).index_add(0, self._blocks, values) / counts
+        means: Tensor = values.new_zeros(len(counts)).index_add(0, self._blocks, values) / counts
+        return means
 
     def _surroundings(self) -> Tensor:
         """Mean of what is seen around each pixel."""
