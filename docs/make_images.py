@@ -21,8 +21,6 @@ from napari_vdip.scenes import cells
 
 IMAGES = Path(__file__).parent / "images"
 PIXEL_SIZE = 0.1
-JUDGED = 20
-"""Seconds after which a verdict is there."""
 
 
 def settle(seconds: float) -> None:
@@ -40,7 +38,7 @@ def demo() -> None:
 
 
 def window(image: Path | None, psf_shape: int, output: Path) -> None:
-    """Photograph napari after a run of the widget, on the sample data or a file, and two tabs beside it."""
+    """Photograph napari after a run of the widget, on the sample data or a file."""
     viewer = napari.Viewer()
     viewer.window.resize(1500, 950)
     if image is None:
@@ -60,10 +58,6 @@ def window(image: Path | None, psf_shape: int, output: Path) -> None:
     viewer.reset_view()
     settle(1)
     viewer.screenshot(output, canvas_only=False, flash=False)
-    for name, tab in (("course", widget.course), ("check", widget.check)):
-        widget.tabs.setCurrentWidget(tab)
-        settle(JUDGED)
-        widget.grab().save(str(output.with_name(f"{name}.png")))
     viewer.close()
 
 
