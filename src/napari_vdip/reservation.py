@@ -37,7 +37,7 @@ def reserved(item: Item) -> Iterator[None]:
     except Timeout:
         raise ValueError(f"expected no other run at work on {item.folder}, but {path} is locked") from None
     except (OSError, NotImplementedError):
-        yield
+        yield  # no lock can be had here
         return
     try:
         yield
