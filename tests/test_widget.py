@@ -1,5 +1,6 @@
 """The panel, in a real viewer."""
 
+import time
 from dataclasses import fields, replace
 from typing import get_args
 
@@ -10,12 +11,15 @@ from napari.utils import progress
 from napari.utils.notifications import notification_manager
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QMovie
+from qtpy.QtWidgets import QLabel
 from superqt import QCollapsible
 from superqt.utils import WorkerBase
 
 import napari_vdip.deconvolution
 from napari_vdip import Settings, deconvolve
 from napari_vdip._layers import KEY
+from napari_vdip._session import DRAWN_AFTER, LONGEST_WAIT, SHOWN_SHARE
 from napari_vdip._settings_form import SWITCHES, SettingsForm
 from napari_vdip.settings import METHODS, PRESETS, PsfSource
 
@@ -246,6 +250,24 @@ def test_the_layers_change_while_it_runs(viewer, panel, running, qtbot):
         assert word in panel.status.value
 
 
+def test_a_slow_window_is_told_less_often(viewer, panel, running, qtbot, monkeypatch):
+    session, waits = panel._session, []
+    qtbot.waitUntil(session._rested.isActive, timeout=30_000)
+    pause(panel, qtbot)
+    monkeypatch.setattr(session._rested, "start", waits.append)
+    for seconds in (0.0, 0.1, 100.0):
+        session._shown_since = time.perf_counter() - DRAWN_AFTER - seconds
+        session._on_drawn()
+    assert waits[0] < 100
+    assert 1000 * 0.1 / SHOWN_SHARE <= waits[1] < 1000 * LONGEST_WAIT == waits[2]
+
+
+def test_nothing_moves_in_the_window_while_it_runs(viewer, panel, running, qtbot):
+    movies = [label.movie() for label in panel.window().findChildren(QLabel) if label.movie()]
+    assert movies  # napari's sign that something is in progress
+    assert not [movie for movie in movies if movie.state() == QMovie.MovieState.Running]
+
+
 def test_it_pauses_and_goes_on(viewer, panel, running, qtbot):
     worker, heard = panel._session._worker, []
     pause(panel, qtbot)
@@ -253,7 +275,8 @@ def test_it_pauses_and_goes_on(viewer, panel, running, qtbot):
     worker.yielded.connect(heard.append)
     qtbot.waitUntil(lambda: len(heard) == 2)
     assert heard == [None, None]
-    with qtbot.waitSignal(worker.yielded, check_params_cb=lambda report: report is not None):
+    reported = lambda report: report is not None  # noqa: E731
+    with qtbot.waitSignal(worker.yielded, timeout=30_000, check_params_cb=reported):
         panel.pause.native.click()
     assert panel.pause.text == "Pause"
 

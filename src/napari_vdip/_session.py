@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_warning
 from napari.utils.progress import cancelable_progress
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined, unused-ignore]
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined, unused-ignore]
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_vdip._results import Preview
 from napari_vdip._worker import Orders, deconvolving, duration, release_memory
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
     from napari_vdip._worker import Report
     from napari_vdip.result import Deconvolution
     from napari_vdip.settings import Settings
+
+
+DRAWN_AFTER = 0.05
+"""Seconds after which a window that is not busy has been drawn again."""
+SHOWN_SHARE = 0.1
+"""Largest part of the window's time that showing reports may take: drawing computes on the same cores."""
+LONGEST_WAIT = 3.0
+"""Longest time between two reports, in seconds, however slow the window is."""
 
 
 class ActivityBar(cancelable_progress):  # type: ignore[misc, unused-ignore]
@@ -59,7 +69,7 @@ class Session(QObject):
         Where, see `napari_vdip.run`.
     layers : ResultLayers
         Where to show what comes out.
-    parent : QObject
+    parent : QWidget
         Ends the run when it is destroyed.
 
     Attributes
@@ -83,7 +93,7 @@ class Session(QObject):
         psf: Array | None,
         device: str,
         layers: ResultLayers,
-        parent: QObject,
+        parent: QWidget,
     ):
         super().__init__(parent)
         self._layers, self._settings, self._region = layers, settings, picture.region
@@ -93,6 +103,18 @@ class Session(QObject):
         self.preview: Preview | None = None
         self._orders, self._held = Orders(), False
         self._bar = ActivityBar(total=0, desc="VDIP", cancel_callback=self.stop)
+        self._shown_since, self._drawn, self._rested = 0.0, QTimer(self), QTimer(self)
+        self._drawn.setInterval(round(1000 * DRAWN_AFTER))
+        self._drawn.timeout.connect(self._on_drawn)
+        self._rested.timeout.connect(self._orders.heard.set)
+        for timer in (self._drawn, self._rested):
+            timer.setSingleShot(True)
+        # napari's sign that something is in progress moves, for which the whole window is drawn again and
+        # again: with OpenGL in software that halves the steps per second.
+        window = parent.window() or parent
+        for label in window.findChildren(QLabel):
+            if movie := label.movie():
+                movie.setPaused(True)
         run = picture, settings, psf, device, self._orders
         self._worker = create_worker(deconvolving, *run, _ignore_errors=True)
         self._worker.yielded.connect(self._on_report)
@@ -144,6 +166,7 @@ class Session(QObject):
         if report is None:
             self._hold(self.paused)
             return
+        self._shown_since = time.perf_counter()
         if self.preview is None:  # a point spread function that is given has a window of its own
             settings = self._settings.replace(psf_shape=report.restored.psf.shape)
             self.preview = Preview.of(self.planes, settings, self._region)
@@ -152,10 +175,15 @@ class Session(QObject):
         self.reported.emit(report)
         if not (self.paused or self.stopping):
             self.told.emit(report.text, report.done, report.total)
-        self._orders.heard.set()
+        self._drawn.start()
         # Last, since the activity dock lets other events in, the end of the run among them.
         self._bar.total = report.total
         self._bar.update(report.done - self._bar.n)
+
+    def _on_drawn(self) -> None:
+        """Let the next report come when showing this one, drawing included, has taken its share."""
+        taken = time.perf_counter() - self._shown_since - DRAWN_AFTER
+        self._rested.start(round(1000 * min(taken / SHOWN_SHARE, LONGEST_WAIT)))
 
     def _on_result(self, result: Deconvolution) -> None:
         self._layers.show(result, final=True)
