@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from napari_vdip.noise import SMALLEST_NOISE, noise_variance
+from napari_vdip.noise import SMALLEST_NOISE, fine_detail, noise_variance
 
 
 def smooth_scene(seed=0, size=256):
@@ -66,3 +66,27 @@ def test_a_noiseless_image_still_has_noise(image):
     assert variance.shape == (1, 1, *image.shape)
     assert variance.isfinite().all()
     assert variance.min() >= 0.999 * SMALLEST_NOISE**2
+
+
+def test_a_well_sampled_image_has_no_fine_detail_but_noise():
+    scene = smooth_scene()
+    variance = 1e-4 + 1e-3 * scene
+    even = np.full_like(scene, 0.5)
+    image = tensor(camera(scene, 1e-4, 1e-3), camera(even, 1e-2, 1e-3))
+    variances = tensor(variance, np.full_like(scene, 1e-2 + 5e-4))
+    assert fine_detail(image, variances) == pytest.approx(1, rel=0.1)
+
+
+def test_fine_detail_is_that_of_its_frequencies_in_units_of_the_noise():
+    rows, columns = np.mgrid[:64, :96]
+    variance = torch.full((1, 1, 64, 96), 1e-4)
+    power = {}
+    for frequency in (0.1, 0.25, 0.35, 0.48):
+        wave = 0.1 * np.cos(2 * np.pi * frequency * (0.6 * rows + 0.8 * columns))
+        power[frequency] = fine_detail(tensor(wave), variance)
+        assert fine_detail(tensor(7 * wave + 3), 49 * variance) == pytest.approx(power[frequency], rel=1e-3)
+    assert power[0.35] > 1000 * max(power[0.1], power[0.25], power[0.48])
+
+
+def test_of_too_few_pixels_nothing_is_said():
+    assert fine_detail(torch.rand(1, 1, 2, 2), torch.ones(1, 1, 2, 2)) == 1

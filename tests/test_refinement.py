@@ -16,7 +16,7 @@ from napari_vdip.images import Intensities
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend, size_of
 from napari_vdip.prediction import Prediction
-from napari_vdip.refinement import GAPS, PIXEL_ROUNDS, centre, refine
+from napari_vdip.refinement import FLOORS, GAPS, PIXEL_ROUNDS, SMOOTH, centre, floor_of, refine
 from napari_vdip.scenes import gaussian_psf, specimen
 from napari_vdip.settings import Settings
 from napari_vdip.widths import TRIALS, gaussian
@@ -46,6 +46,24 @@ def centroid(kernel):
     k = kernel[0, 0]
     y, x = (torch.arange(n, dtype=k.dtype) - n // 2 for n in k.shape)
     return float((k.sum(1) * y).sum()), float((k.sum(0) * x).sum())
+
+
+# --- the floor of the gradient -----------------------------------------------------------------------
+
+
+def test_the_floor_falls_with_fine_detail_between_its_limits(monkeypatch):
+    variance = torch.tensor([1e-4, 4e-4, 9e-4]).view(1, 1, 1, 3)
+    levels = []
+    for detail in (0.5, 1, SMOOTH, 2 * SMOOTH, 1000):
+        monkeypatch.setattr(refinement, "fine_detail", lambda *_, detail=detail: detail)
+        levels.append(floor_of(variance, variance, Settings()) / 0.02)
+    assert levels == pytest.approx([FLOORS[1]] * 3 + [FLOORS[1] / 4, FLOORS[0]])
+
+
+def test_a_floor_that_is_named_holds_for_every_image():
+    variance = torch.full((1, 1, 8, 8), 1e-4)
+    for image in (torch.rand(1, 1, 8, 8), variance):
+        assert floor_of(image, variance, Settings(gradient_floor=0.3)) == pytest.approx(0.003)
 
 
 # --- centring ----------------------------------------------------------------------------------------

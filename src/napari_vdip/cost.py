@@ -24,6 +24,7 @@ from napari_vdip.mosaic import is_large, searched
 from napari_vdip.operators import extend
 from napari_vdip.plane import Plane
 from napari_vdip.posterior import BATCH, Precision, sparse_precision
+from napari_vdip.refinement import floor_of
 from napari_vdip.report import duration
 from napari_vdip.search import Search
 from napari_vdip.source import Source
@@ -250,7 +251,7 @@ def work(
     plane = Plane(image, settings, device, kernel)
     canvas = extend(plane.image, settings.psf_shape)
     estimate = Estimate("refinement", 1, 1, Posterior(canvas), kernel, {})
-    candidate = Candidate(plane.image, canvas, kernel, settings.gradient_floor)
+    candidate = Candidate(plane.image, canvas, kernel, floor_of(plane.image, plane.variance, settings))
     batch = torch.Size((BATCH, *canvas.shape[1:]))
     steps = Search(plane.image, settings, plane.rng).estimates()
 

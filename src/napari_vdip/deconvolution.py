@@ -187,35 +187,6 @@ def prepare(
     return source, Sink(source.planes, settings, out), settings, psf
 
 
-def run_shared(
-    image: Any,
-    settings: Settings,
-    kernel: Array,
-    *,
-    axes: str | None = None,
-    device: str | None = None,
-    checkpoint: str | Path | None = None,
-) -> Generator[Progress, bool | None, Deconvolution]:
-    """Deconvolve with a kernel that `run` has estimated on another plane of the channel.
-
-    It gives what ``psf_source="channel"`` does in one run. Unlike a point spread function that is given,
-    the kernel is centred in the result, and the latent image with it.
-
-    Parameters
-    ----------
-    image, settings, axes, device, checkpoint
-        See `run`.
-    kernel : array
-        ``(kh, kw)`` correlation kernel of the last `Estimate`, before it was centred.
-    """
-    array = as_source(image)
-    planes = plan(array.shape, axes, settings.channels)
-    target = choose_device(device)
-    source, shared = Source(array, planes, settings), torch.from_numpy(kernel)[None, None].to(target)
-    path = _checked(checkpoint, len(planes.indices))
-    return _run(source, Sink(planes, settings), settings, None, target, shared, path)
-
-
 def run_plane(
     image: NDArray[Any],
     settings: Settings,
@@ -224,18 +195,30 @@ def run_plane(
     kernel: Array | None = None,
     region: Any = None,
     device: str | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Generator[Progress, bool | None, Deconvolution]:
     """Deconvolve one plane ``(Y, X, C)`` of a stack, as `run` does in its turn.
 
-    Takes what `Source.read` gives, with its ``inside`` as the region, and one of the point spread functions
-    of `prepare`, or the kernel of another plane as `run_shared` does.
+    Parameters
+    ----------
+    image : array
+        What `Source.read` gives, with its ``inside`` as the region.
+    settings, region, device, checkpoint
+        See `run`.
+    psf : array, optional
+        One of the point spread functions of `prepare`.
+    kernel : array, optional
+        ``(kh, kw)`` correlation kernel of the last `Estimate` of another plane of the channel, not yet
+        centred. Unlike a point spread function that is given, it is centred in the result, and the latent
+        image with it, as ``psf_source="channel"`` does in one run.
     """
     planes = plan(image.shape, "YXC", "joint")  # whatever the channels of the stack: this is one plane
     target = choose_device(device)
     source = Source(image, planes, settings, region)
     psfs = None if psf is None else planes.as_psfs(psf)
     shared = None if kernel is None else torch.from_numpy(kernel)[None, None].to(target)
-    return _run(source, Sink(source.planes, settings), settings, psfs, target, shared)
+    path = _checked(checkpoint, 1)
+    return _run(source, Sink(source.planes, settings), settings, psfs, target, shared, path)
 
 
 def _run(

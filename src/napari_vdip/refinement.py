@@ -19,7 +19,7 @@ from napari_vdip.candidate import Candidate
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.latent import PIXEL_ROUNDS, restore
-from napari_vdip.noise import noise_variance
+from napari_vdip.noise import fine_detail, noise_variance
 from napari_vdip.operators import extend, size_of
 from napari_vdip.posterior import sparse_precision
 from napari_vdip.prediction import HeldOut
@@ -34,6 +34,10 @@ FIRST_NOISE = 0.01
 """Noise level of the first round, in [0, 1] units; later rounds lower it to that of the image."""
 ANNEALED = 0.8
 """Part of the kernel's rounds in which it is lowered."""
+FLOORS = (0.01, 0.05)
+"""Smallest and largest floor of the gradient, in noise levels, that is found for an image."""
+SMOOTH = 2.0
+"""Fine detail, relative to the noise, up to which the floor is the largest; then it falls as the square."""
 GAPS = (1, 2, 4)
 """Sides in pixels of what is left out, where kernels are compared. Widths are tried with the first. Over
 the narrow ones the neighbours predict an image that is all but free of noise, whatever the kernel."""
@@ -70,7 +74,7 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
 
     with torch.no_grad():  # never across a yield, where the caller's code runs
         last = float(variance.min().sqrt())
-        floor = settings.gradient_floor * float(variance.median().sqrt())
+        floor = floor_of(image, variance, settings)
         candidate = Candidate(image, *centre(start.posterior.mean, start.kernel), floor)
         blurred = mean = extend(image, window)
     for done in range(1, kernel_rounds + 1):
@@ -106,6 +110,20 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
     yield from restore(
         image, kernel, mean, pixel_rounds, rng, variance, settings.pooling, step=step, steps=steps
     )
+
+
+def floor_of(image: Tensor, variance: Tensor, settings: Settings) -> float:
+    """Return the gradient, in [0, 1] units, below which the prior makes no difference.
+
+    Under a lens, structure is smooth on the scale of pixels, and the prior is not to sharpen it; the edges
+    of a photograph are one pixel wide, and tell of its blur only as far as the prior lets them be.
+    """
+    levels = settings.gradient_floor
+    if levels is None:
+        smallest, largest = FLOORS
+        excess = max(fine_detail(image, variance) / SMOOTH, 1.0)
+        levels = max(largest / excess**2, smallest)
+    return levels * float(variance.median().sqrt())
 
 
 def rounds_of(settings: Settings) -> tuple[int, int, int]:

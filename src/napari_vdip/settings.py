@@ -134,10 +134,11 @@ class Settings:
         min=0,
         max=1000,
     )
-    gradient_floor: float = _option(
-        0.05,
+    gradient_floor: float | None = _option(
+        None,
         "Gradient, in noise levels, below which the refinement's prior makes no difference. Smaller "
-        "values give sharper point spread functions, and suit photographs.",
+        "values give sharper point spread functions, and suit photographs. None: 0.05, and less, down to "
+        "0.01, where an image has detail as fine as its pixels.",
         min=0.001,
         max=100.0,
         step=0.01,
@@ -254,7 +255,7 @@ class Settings:
                 raise ValueError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
         for item in fields(self):
             value, limits = getattr(self, item.name), item.metadata
-            if "max" in limits and not (value is None and item.name == "headroom"):
+            if "max" in limits and not (value is None and "None" in str(item.type)):
                 whole = isinstance(item.default, int)
                 if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
                     raise ValueError(

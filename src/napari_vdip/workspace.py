@@ -95,7 +95,7 @@ def plane_steps(task: PlaneTask) -> Generator[Progress, None, Record]:
     import zarr
 
     from napari_vdip.checkpoint import remove as remove_checkpoint
-    from napari_vdip.deconvolution import run, run_shared
+    from napari_vdip.deconvolution import run, run_plane
 
     image = io.read(task.path, task.axes, task.scene)
     planes = stack.plan(image.array.shape, image.axes, task.settings.channels)
@@ -103,16 +103,16 @@ def plane_steps(task: PlaneTask) -> Generator[Progress, None, Record]:
     store: Any = zarr.open_group(task.partial / "planes.zarr", mode="r+", zarr_format=3)
     checkpoint = task.partial / "checkpoints" / f"{_label(task.index)}.safetensors"
     checkpoint.parent.mkdir(exist_ok=True)
-    how: dict[str, Any] = {"axes": "YXC", "device": task.device, "checkpoint": checkpoint}
+    how: dict[str, Any] = {"device": task.device, "checkpoint": checkpoint}
     if task.shared is None:
         psf = task.psf and planes.take_psf(read_psfs(task.psf, image, planes), task.index)
-        steps = run(plane, task.settings, psf=psf, **how)
+        steps = run(plane, task.settings, axes="YXC", psf=psf, **how)
     else:
         kernel = planes.take_psf(store["kernel"], task.shared)
         if not np.isfinite(kernel).all():
             where = planes.name(task.shared)
             raise ValueError(f"expected the kernel of {where}, but it is not done or ended early")
-        steps = run_shared(plane, task.settings, kernel, **how)
+        steps = run_plane(np.asarray(plane), task.settings, kernel=kernel, **how)
     while True:
         try:
             progress = next(steps)
