@@ -382,9 +382,11 @@ def test_buttons_add_layers_and_side_by_side_is_undone(panel, qtbot):
     assert viewer.canvas.grid.enabled
     shown = [layer.name for layer in viewer.layers if layer.visible]
     assert shown == ["cells", "cells latent", "cells Richardson-Lucy", "cells Wiener"]
+    assert [layer.name for layer in viewer.layers if layer.name_overlay.visible] == shown
     viewer.canvas.grid.enabled = False
     assert not check.beside.isChecked()
     assert {layer: layer.visible for layer in before} == before
+    assert not any(layer.name_overlay.visible for layer in viewer.layers)
 
 
 @pytest.mark.needs_gl

@@ -128,6 +128,7 @@ class SideBySide:
             self._stride = self.grid.stride
         for layer in self._viewer.layers:
             layer.visible = layer in wanted
+            show_name(layer, layer in wanted)
         self.grid.stride, self.grid.enabled = 1, True
         if wanted and self.grid.position(self._viewer.layers.index(wanted[0]), self._viewer.layers) != (
             0,
@@ -142,7 +143,13 @@ class SideBySide:
         self.grid.enabled = False
         if before:
             self.grid.stride = self._stride
-        for layer, visible in before.items():
-            if layer in self._viewer.layers:
-                layer.visible = visible
+        for layer in self._viewer.layers:
+            layer.visible = before.get(layer, layer.visible)
+            show_name(layer, False)
         self._viewer.reset_view()
+
+
+def show_name(layer: Layer, shown: bool) -> None:
+    """Write a layer's name on it, where napari can."""
+    if hasattr(layer, "name_overlay"):
+        layer.name_overlay.visible = shown
