@@ -378,6 +378,7 @@ def test_buttons_add_layers_and_side_by_side_is_undone(panel, qtbot):
         wait(panel, qtbot)
     names = [layer.name for layer in viewer.layers]
     assert names[4:] == ["cells residual", "cells confidence", "cells Richardson-Lucy", "cells Wiener"]
+    viewer.layers["cells"].name_overlay.visible = True  # somebody's wish
     check.beside.click()
     assert viewer.canvas.grid.enabled
     shown = [layer.name for layer in viewer.layers if layer.visible]
@@ -386,7 +387,7 @@ def test_buttons_add_layers_and_side_by_side_is_undone(panel, qtbot):
     viewer.canvas.grid.enabled = False
     assert not check.beside.isChecked()
     assert {layer: layer.visible for layer in before} == before
-    assert not any(layer.name_overlay.visible for layer in viewer.layers)
+    assert [layer.name for layer in viewer.layers if layer.name_overlay.visible] == ["cells"]
 
 
 @pytest.mark.needs_gl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -58,6 +59,11 @@ def test_the_floor_falls_with_fine_detail_between_its_limits(monkeypatch):
         monkeypatch.setattr(refinement, "fine_detail", lambda *_, detail=detail: detail)
         levels.append(floor_of(variance, variance, Settings()) / 0.02)
     assert levels == pytest.approx([FLOORS[1]] * 3 + [FLOORS[1] / 4, FLOORS[0]])
+
+
+def test_the_help_of_the_floor_names_its_limits():
+    text = next(item for item in fields(Settings) if item.name == "gradient_floor").metadata["help"]
+    assert all(str(limit) in text for limit in FLOORS)
 
 
 def test_a_floor_that_is_named_holds_for_every_image():

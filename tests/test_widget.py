@@ -661,6 +661,17 @@ def test_undocking_the_panel_ends_the_run(viewer, panel, running, qtbot):
     assert "spots std" not in names(viewer)
 
 
+def test_a_run_ends_although_the_window_has_not_rested(viewer, panel, qtbot, monkeypatch):
+    monkeypatch.setattr("napari_vdip._session.SHOWN_SHARE", 1e-9)
+    monkeypatch.setattr("napari_vdip._session.LONGEST_WAIT", 1e5)
+    viewer.add_image(spots(), name="spots")
+    panel.form.value = ENDLESS
+    panel.run.native.click()
+    qtbot.waitUntil(panel._session._rested.isActive, timeout=30_000)
+    viewer.window.remove_dock_widget(panel)
+    end(panel, qtbot)
+
+
 def test_closing_the_viewer_ends_the_run(viewer, panel, running, qtbot):
     viewer.close()
     qtbot.waitUntil(lambda: not WorkerBase._worker_set)

@@ -113,6 +113,7 @@ class SideBySide:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._before: dict[Any, bool] = {}
+        self._named: list[Layer] = []
         self._stride = 1
 
     @property
@@ -128,7 +129,7 @@ class SideBySide:
             self._stride = self.grid.stride
         for layer in self._viewer.layers:
             layer.visible = layer in wanted
-            show_name(layer, layer in wanted)
+        self._named += show_names(wanted)
         self.grid.stride, self.grid.enabled = 1, True
         if wanted and self.grid.position(self._viewer.layers.index(wanted[0]), self._viewer.layers) != (
             0,
@@ -145,11 +146,17 @@ class SideBySide:
             self.grid.stride = self._stride
         for layer in self._viewer.layers:
             layer.visible = before.get(layer, layer.visible)
-            show_name(layer, False)
+        for layer in self._named:
+            layer.name_overlay.visible = False
+        self._named.clear()
         self._viewer.reset_view()
 
 
-def show_name(layer: Layer, shown: bool) -> None:
-    """Write a layer's name on it, where napari can."""
-    if hasattr(layer, "name_overlay"):
-        layer.name_overlay.visible = shown
+def show_names(layers: Iterable[Layer]) -> list[Layer]:
+    """Write on layers what they are called, where napari can; return those on which it was not written."""
+    unnamed = [
+        layer for layer in layers if hasattr(layer, "name_overlay") and not layer.name_overlay.visible
+    ]
+    for layer in unnamed:
+        layer.name_overlay.visible = True
+    return unnamed

@@ -155,6 +155,7 @@ class Session(QObject):
     def quit(self) -> None:
         """Stop soon, without a result."""
         self._worker.quit()
+        self._orders.heard.set()  # the worker looks whether it is to quit at its next report
 
     def _hold(self, held: bool) -> None:
         """Say so, if the run has come to rest or goes on."""

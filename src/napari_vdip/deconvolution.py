@@ -206,7 +206,7 @@ def run_plane(
     settings, region, device, checkpoint
         See `run`.
     psf : array, optional
-        One of the point spread functions of `prepare`.
+        ``(kh, kw)``, one of the point spread functions of `prepare`.
     kernel : array, optional
         ``(kh, kw)`` correlation kernel of the last `Estimate` of another plane of the channel, not yet
         centred. Unlike a point spread function that is given, it is centred in the result, and the latent

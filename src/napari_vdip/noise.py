@@ -65,7 +65,12 @@ def fine_detail(image: Tensor, variance: Tensor) -> float:
     Parameters
     ----------
     image, variance : Tensor
-        ``(1, C, Y, X)``: an image and the variance of its noise.
+        ``(1, C, Y, X)``: an image in any unit, and the variance of its noise in that unit squared.
+
+    Returns
+    -------
+    float
+        The mean over channels; one for an image too small to have such frequencies.
     """
     height, width = image.shape[-2:]
     rows, columns = (torch.hann_window(side + 2, periodic=False)[1:-1] for side in (height, width))

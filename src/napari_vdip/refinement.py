@@ -115,6 +115,8 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
 def floor_of(image: Tensor, variance: Tensor, settings: Settings) -> float:
     """Return the gradient, in [0, 1] units, below which the prior makes no difference.
 
+    For an image ``(1, C, Y, X)`` in [0, 1] and the variance of its noise, of the same shape.
+
     Under a lens, structure is smooth on the scale of pixels, and the prior is not to sharpen it; the edges
     of a photograph are one pixel wide, and tell of its blur only as far as the prior lets them be.
     """
