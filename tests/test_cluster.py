@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 from napari_vdip import Settings, batch, cluster, deconvolve, deconvolve_stack
 from napari_vdip.cli import app
-from napari_vdip.cluster import Queue, check_device, connect, environment_of, gpu_of
+from napari_vdip.cluster import Queue, check_device, connect, gpu_of
 from napari_vdip.io import read
+from napari_vdip.local_cluster import environment_of
 from napari_vdip.scenes import cells
 
 SMALL = Settings(psf_shape=5, widths=(4,) * 5, steps=2, refinements=2, samples=2)

@@ -6,8 +6,6 @@ It knows nothing of images. `batch` and `lazy` say what the work is.
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,19 +14,18 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from napari_vdip.items import reason
+from napari_vdip.local_cluster import local_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from distributed import Client, Future, SpecCluster
+    from distributed import Client, Future
 
 RETRIES = 3
 """Times that a piece of work is begun again if its worker was lost, or if it met an `OSError`. For lost
 workers a running scheduler has its own limit: ``distributed.scheduler.allowed-failures``, 3 as well."""
 PATIENCE = 5.0
 """Seconds that a scheduler has to answer."""
-HERE = "127.0.0.1"
-"""Where a local cluster listens: no other machine reaches it."""
 GPU = "GPU"
 """Name of the resource that workers declare for their GPU."""
 
@@ -90,7 +87,8 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
         with Client(scheduler, timeout=PATIENCE, set_as_default=False) as client:
             yield client
     else:
-        with _local(workers or 1) as cluster, Client(cluster, set_as_default=False) as client:
+        processes = local_cluster(workers or 1, RETRIES)
+        with processes as cluster, Client(cluster, set_as_default=False) as client:
             yield client
 
 
@@ -214,57 +212,6 @@ def check_device(device: str | None) -> None:
     """
     if device and ":" in device:
         raise ValueError(f"device: expected 'auto' or a type such as 'cuda' on a cluster, got {device!r}")
-
-
-def environment_of(
-    worker: int, workers: int, cores: int, gpus: int, own: Mapping[str, str]
-) -> dict[str, str]:
-    """Return what a worker on this machine is to find in its environment: its share of cores and GPUs.
-
-    Parameters
-    ----------
-    worker, workers : int
-        Its number from 0, and how many there are. If there are more than GPUs, some share one.
-    cores, gpus : int
-        What this process can use.
-    own : mapping
-        Environment of this process; a number of threads that is set there holds for each worker.
-    """
-    threads = own.get("OMP_NUM_THREADS") or str(max(1, cores // workers))
-    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    if gpus:
-        shown = own.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
-        environment["CUDA_VISIBLE_DEVICES"] = shown.split(",")[:gpus][worker % gpus].strip()
-    return environment
-
-
-def _local(workers: int) -> SpecCluster:
-    """Start a cluster of processes with one thread each; what they share, they share from the start."""
-    import torch
-    from dask.system import CPU_COUNT
-    from distributed import Nanny, Scheduler, SpecCluster
-
-    # No limit of memory: a worker ended for its memory would begin the same plane again.
-    options = {"nthreads": 1, "host": HERE, "memory_limit": 0, "silence_logs": logging.ERROR}
-    gpus = torch.cuda.device_count()
-    return SpecCluster(
-        workers={
-            number: {
-                "cls": Nanny,
-                "options": options | {"env": environment_of(number, workers, CPU_COUNT, gpus, os.environ)},
-            }
-            for number in range(workers)
-        },
-        scheduler={
-            "cls": Scheduler,
-            "options": {
-                "host": HERE,
-                "dashboard_address": f"{HERE}:0",
-                "allowed_failures": RETRIES,
-            },
-        },
-        silence_logs=logging.ERROR,
-    )
 
 
 def _check_answer(address: str) -> None:

@@ -1,0 +1,74 @@
+"""A Dask cluster of processes on this machine, which share its cores and GPUs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from distributed import SpecCluster
+
+HERE = "127.0.0.1"
+"""Where a local cluster listens: no other machine reaches it."""
+
+
+def local_cluster(workers: int, retries: int) -> SpecCluster:
+    """Start a cluster of processes with one thread each; what they share, they share from the start.
+
+    Parameters
+    ----------
+    workers : int
+        How many.
+    retries : int
+        Times that a piece of work is begun again if its worker was lost.
+    """
+    import torch
+    from dask.system import CPU_COUNT
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    # No limit of memory: a worker ended for its memory would begin the same plane again.
+    options = {"nthreads": 1, "host": HERE, "memory_limit": 0, "silence_logs": logging.ERROR}
+    gpus = torch.cuda.device_count()
+    return SpecCluster(
+        workers={
+            number: {
+                "cls": Nanny,
+                "options": options | {"env": environment_of(number, workers, CPU_COUNT, gpus, os.environ)},
+            }
+            for number in range(workers)
+        },
+        scheduler={
+            "cls": Scheduler,
+            "options": {
+                "host": HERE,
+                "dashboard_address": f"{HERE}:0",
+                "allowed_failures": retries,
+            },
+        },
+        silence_logs=logging.ERROR,
+    )
+
+
+def environment_of(
+    worker: int, workers: int, cores: int, gpus: int, own: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what a worker on this machine is to find in its environment: its share of cores and GPUs.
+
+    Parameters
+    ----------
+    worker, workers : int
+        Its number from 0, and how many there are. If there are more than GPUs, some share one.
+    cores, gpus : int
+        What this process can use.
+    own : mapping
+        Environment of this process; a number of threads that is set there holds for each worker.
+    """
+    threads = own.get("OMP_NUM_THREADS") or str(max(1, cores // workers))
+    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    if gpus:
+        shown = own.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+        environment["CUDA_VISIBLE_DEVICES"] = shown.split(",")[:gpus][worker % gpus].strip()
+    return environment
