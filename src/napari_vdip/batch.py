@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_vdip.cluster import Failure, Queue, check_device, gpu_of
-from napari_vdip.items import RECORD, Format, Item, examine, place, plan, reason
+from napari_vdip.items import Format, Item, examine, plan, reason
+from napari_vdip.names import RECORD, place
 from napari_vdip.reservation import reserved
 from napari_vdip.settings import Settings
 from napari_vdip.work import Begun, begin, end
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from napari_vdip.result import Progress
+
+MOST_AT_ONCE = 128
+"""Images on a cluster at a time, or more for many workers: each has a lock here, which is an open file."""
 
 __all__ = ["Event", "Item", "PlaneTask", "compute_plane", "execute", "plan", "repeat"]
 
@@ -86,7 +90,7 @@ def repeat(runs: str | Path, output: str | Path) -> list[Item]:
         try:
             name = file.resolve().parent.relative_to(root.resolve()).as_posix()
             record = json.loads(file.read_text(encoding="utf-8"))
-            source, psf = record["source"], record["psf_path"]
+            source, psf, region = record["source"], record["psf_path"], record.get("region")
             item = Item(
                 name=name,
                 path=Path(record["path"]),
@@ -97,6 +101,7 @@ def repeat(runs: str | Path, output: str | Path) -> list[Item]:
                 sha256=str(source["sha256"]),
                 psf=psf and Path(psf),
                 psf_sha256=record["psf_sha256"] or "",
+                region=region,
             )
             if record["format"] not in get_args(Format):
                 raise ValueError(f"format: expected one of {get_args(Format)}, got {record['format']!r}")
@@ -179,19 +184,38 @@ def _one(item: Item, device: str | None, overwrite: bool) -> Iterator[Event]:
 
 
 def _there(items: Iterable[Item], device: str | None, overwrite: bool, client: Client) -> Iterator[Event]:
-    """Do the items on a cluster, where each begins, has its planes done, and ends."""
-    begun: dict[Path, Begun] = {}
-    with Queue(client) as queue:
-        for item in items:
-            queue.submit((item, None), "begin", item.name, begin, _absolute(item), device, overwrite)
+    """Do the items on a cluster, where each begins, has its planes done, and ends; their locks are here."""
+    waiting, begun = iter(items), dict[Path, Begun]()
+    with ExitStack() as stack, Queue(client) as queue:
+        locks: dict[Path, ExitStack] = {}
+
+        def begin_more() -> Iterator[Event]:
+            """Send images to the cluster until enough are there; yield the failure of what is locked."""
+            most = max(MOST_AT_ONCE, 2 * sum(client.nthreads().values()))
+            while len(locks) < most and (item := next(waiting, None)) is not None:
+                lock = stack.enter_context(ExitStack())
+                try:
+                    lock.enter_context(nullcontext() if item.problem else reserved(item))
+                except ValueError as error:
+                    yield Event("failed", item, reason=reason(error))
+                    continue
+                locks[item.folder] = lock
+                queue.submit((item, None), "begin", item.name, begin, _absolute(item), device, overwrite)
+
+        def ended(event: Event) -> Iterator[Event]:
+            locks.pop(event.item.folder).close()
+            yield event
+            yield from begin_more()
+
+        yield from begin_more()
         for (item, task), outcome in queue:
             if isinstance(outcome, Failure):
                 queue.cancel(_of(item))
-                yield Event("failed", item, reason=outcome.reason)
+                yield from ended(Event("failed", item, reason=outcome.reason))
                 continue
             if item.folder not in begun:
                 if outcome.finished:
-                    yield Event("skipped", item, record=outcome.run)
+                    yield from ended(Event("skipped", item, record=outcome.run))
                     continue
                 begun[item.folder] = state = outcome
                 done, total, resources = state.done, state.planes, gpu_of(client, device)
@@ -205,7 +229,7 @@ def _there(items: Iterable[Item], device: str | None, overwrite: bool, client: C
                 ready = state.that_share(task)
             else:
                 total = begun.pop(item.folder).planes
-                yield Event("done", item, total, total, record=outcome)
+                yield from ended(Event("done", item, total, total, record=outcome))
                 continue
             for one in ready:
                 name = f"{item.name} {item.planes.name(one.index)}"
