@@ -111,9 +111,28 @@ def short_name(row: Row) -> str:
     return f"{'VDIP' if row['variational'] else 'DIP'}, {row['seed']}"
 
 
+def plot_ways(rows: list[Row]) -> Figure | None:
+    """Draw the memory of each way over time: of the process itself, and with all below it."""
+    rows = [row for row in rows if row.get("part") == "ways"]
+    if not rows:
+        return None
+    largest = max(rows, key=lambda row: np.prod(row["shape"]))["shape"]
+    figure, (axis,) = new_figure(6, 3.4)
+    for number, row in enumerate(row for row in rows if row["shape"] == largest):
+        seconds, own, below = np.array(row["memory"]).T
+        colour = f"C{number}"
+        axis.plot(seconds, (own + below) / 1e9, color=colour, label=row["way"])
+        if below.any():
+            axis.plot(seconds, own / 1e9, "--", color=colour, label=f"{row['way']}, without workers")
+    axis.set(xlabel="seconds", ylabel="memory (GB)", ylim=(0, None))
+    axis.legend(fontsize="small")
+    return figure
+
+
 PLOTS: dict[str, Callable[[list[Row]], Figure | None]] = {
     "scaling": plot_scaling,
     "curve": plot_curve,
     "reliability": plot_reliability,
     "collapse": plot_collapse,
+    "ways": plot_ways,
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +60,7 @@ COLUMNS = (
     ("seconds", "seconds", ".1f"),
 )
 ALT_TEXTS = {
+    "ways": "Memory over time by the function, the command, a cluster and the widget",
     "curve": "PSNR against seconds",
     "scaling": "Seconds per step against the size of image and point spread function",
     "reliability": "Empirical against nominal coverage",
@@ -295,6 +297,28 @@ def workers(rows: list[Row]) -> str:
     return table(["", "planes per minute", "range", "times the serial run", *seconds], lines)
 
 
+def ways(rows: list[Row]) -> str:
+    """Return time and memory of each way to the same results, and which are those of the function."""
+    lines = []
+    chosen = [row for row in rows if row.get("part") == "ways"]
+    cases = [{**row, "case": json.dumps([row["shape"], row["settings"]])} for row in chosen]
+    for group in by(cases, "case").values():
+        wanted = next((row["sha256"] for row in group if row["way"] == "function"), None)
+        for row in group:
+            same = [name for name, found in row["sha256"].items() if wanted and found == wanted[name]]
+            lines.append(
+                [
+                    f"{row['way']}, {' x '.join(map(str, row['shape']))}"
+                    + (f", {row['workers']} workers" if row["way"] == "cluster" else ""),
+                    f"{row['seconds']:.0f}",
+                    f"{row['peak_own'] / 1e9:.2f}",
+                    f"{row['peak'] / 1e9:.2f}",
+                    ", ".join(same) if wanted else "",
+                ]
+            )
+    return table(["", "seconds", "GB", "GB with all below", "same bits as by the function"], lines)
+
+
 def size_of(row: Row) -> str:
     """Return where and at which size a row of `speed` was measured."""
     return f"{row['place']}, {row['image_side']} px, PSF {row['psf_side']} px"
@@ -406,6 +430,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "collapse": collapse,
     "orders": orders,
     "workers": workers,
+    "ways": ways,
 }
 
 

@@ -14,7 +14,7 @@ from skimage.io import imsave
 from napari_vdip.scenes import gaussian_psf, specimen
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-calibration, common, datasets, estimate, noreference, peers, quality, report, scaling, speed = (
+calibration, common, datasets, estimate, noreference, peers, quality, report, scaling, speed, ways = (
     importlib.import_module(name)
     for name in (
         "calibration",
@@ -27,6 +27,7 @@ calibration, common, datasets, estimate, noreference, peers, quality, report, sc
         "report",
         "scaling",
         "speed",
+        "ways",
     )
 )
 
@@ -248,6 +249,24 @@ def test_serial_runs_and_clusters_reach_the_report(tmp_path):
     assert [line.split("|")[4].strip() for line in lines] == ["1.00", f"{growth:.2f}"]
     assert "serial" in lines[0]
     assert "1 worker" in lines[1]
+
+
+def test_ways_are_kept_one_by_one_and_reach_the_report(tmp_path):
+    path = tmp_path / "results" / "ways.json"
+    command = ["--quick", "--json", str(path), "--resume", "--ways", "function"]
+    (first,) = ways.main(command).rows
+    rows = ways.main([*command, "command"]).rows  # does what is missing
+    assert rows[0] == first
+    assert [row["way"] for row in rows] == ["function", "command"]
+    assert rows[0]["sha256"] == rows[1]["sha256"]
+    assert all(row["peak"] >= row["peak_own"] > 0 for row in rows)
+    document = tmp_path / "scaling.md"
+    names = ("ways", "plot-ways")
+    document.write_text("\n".join(f"<!-- begin {name} -->\n<!-- end {name} -->" for name in names))
+    report.main(["--results", str(path.parent), "--document", str(document)])
+    lines = [line for line in document.read_text().splitlines() if "2 x 2 x 48 x 48" in line]
+    assert [line.rpartition("latent, std, psf |")[1] != "" for line in lines] == [True, True]
+    assert (tmp_path / "images" / "benchmark_ways.png").exists()
 
 
 def test_the_documents_have_a_place_for_every_table_and_plot():
