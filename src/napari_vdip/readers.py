@@ -7,44 +7,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import finalize
 
 import numpy as np
 
 from napari_vdip.images import check_memory
+from napari_vdip.tiff_metadata import of_imagej, of_ome
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-UNITS = {
-    "nm": "nanometer",
-    "µm": "micrometer",
-    "um": "micrometer",
-    "micron": "micrometer",
-    "microns": "micrometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-    "Å": "angstrom",
-    "in": "inch",
-    "ms": "millisecond",
-    "s": "second",
-    "sec": "second",
-    "min": "minute",
-    "h": "hour",
-}
-"""Symbols of units in files, and the names that OME-Zarr and pint have for them."""
+    from napari_vdip.tiff_metadata import Spacing
+
 FLAT = (".png", ".jpg", ".jpeg")
 TIFF = (".tif", ".tiff")
 ZARR = (".zarr",)
+SILENT = (".czi", ".lif")
+"""Formats whose readers of bioio give sizes in `KNOWN_UNITS`, but do not say so."""
+KNOWN_UNITS = {**dict.fromkeys("ZYX", "micrometer"), "T": "second"}
 MOST_EXPANSION = 10_000
 """Ratio of the bytes of a page to those in its file: what is claimed beyond is not there."""
 MOST_CHUNKS = 10_000_000
 """Chunks of an array, each of which is a task; more are a mistake, or meant to fill the memory."""
-Spacing = Mapping[str, tuple[float, str | None]]
-"""For an axis the distance from one pixel to the next, and its unit where it is known."""
 
 
 class Found(NamedTuple):
@@ -60,12 +47,15 @@ class Found(NamedTuple):
         See `Spacing`; axes that the file says nothing of are missing.
     channels : sequence of str
         Names of the channels; empty if the file has none.
+    origin : mapping
+        For an axis where its first pixel is, in the unit of its spacing; axes at zero may be missing.
     """
 
     array: Any
     letters: str
     spacing: Spacing
     channels: list[str]
+    origin: Mapping[str, float] = MappingProxyType({})
 
 
 def suffixes() -> tuple[str, ...]:
@@ -135,9 +125,9 @@ def _tiff(path: Path, scene: int) -> Found:
         spacing: Spacing = {}
         channels: list[str] = []
         if file.ome_metadata:
-            spacing, channels = _ome_metadata(file.ome_metadata, scene)
+            spacing, channels = of_ome(file.ome_metadata, scene)
         elif file.imagej_metadata:
-            spacing = _imagej_metadata(file.imagej_metadata, file.pages.first.tags)
+            spacing = of_imagej(file.imagej_metadata, file.pages.first.tags)
     file = TiffFile(path)
     store = file.series[scene].aszarr(level=0)
     finalize(store, file.close)  # when the array is gone
@@ -156,37 +146,6 @@ def _lazy(stored: Any) -> Any:
     size = math.prod(stored.chunks) * stored.dtype.itemsize
     check_memory(size, "expected a chunk", stored.chunks)
     return da.from_zarr(stored)
-
-
-def _ome_metadata(xml: str, scene: int) -> tuple[Spacing, list[str]]:
-    from tifffile import xml2dict
-
-    images = _listed(xml2dict(xml)["OME"].get("Image"))
-    pixels = images[scene].get("Pixels", {}) if scene < len(images) else {}
-    names = {axis: f"PhysicalSize{axis}" for axis in "ZYX"} | {"T": "TimeIncrement"}
-    spacing = {
-        axis: (_number(pixels[name]), _unit(pixels.get(f"{name}Unit", "s" if axis == "T" else "µm")))
-        for axis, name in names.items()
-        if name in pixels
-    }
-    channels = [str(channel.get("Name", "")) for channel in _listed(pixels.get("Channel"))]
-    return spacing, channels if all(channels) else []
-
-
-def _imagej_metadata(metadata: Mapping[str, Any], tags: Any) -> Spacing:
-    unit = _unit(metadata.get("unit"))
-    if unit is None:  # then the resolution is that of a printer
-        return {}
-    spacing = {}
-    for axis in "YX":
-        pixels, units = tags[f"{axis}Resolution"].value if f"{axis}Resolution" in tags else (0, 0)
-        if pixels and units:
-            spacing[axis] = (units / pixels, unit)
-    if metadata.get("spacing"):
-        spacing["Z"] = (abs(_number(metadata["spacing"])), unit)
-    if metadata.get("finterval"):
-        spacing["T"] = (_number(metadata["finterval"]), "second")
-    return spacing
 
 
 def _flat(path: Path) -> Found:
@@ -241,9 +200,10 @@ def _zarr(path: Path, scene: int) -> Found:
         raise ValueError(f"expected metadata of OME-Zarr, got {where}: {first['msg']}") from None
     multiscale = image.multiscales[0]
     finest = multiscale.datasets[0]
-    scale = np.ones(len(multiscale.axes))
+    scale, origin = np.ones(len(multiscale.axes)), np.zeros(len(multiscale.axes))
     for transform in (*finest.coordinateTransformations, *(multiscale.coordinateTransformations or ())):
-        scale *= getattr(transform, "scale", 1.0)
+        factor = getattr(transform, "scale", 1.0)
+        scale, origin = scale * factor, origin * factor + getattr(transform, "translation", 0.0)
     letters = "".join((axis.name[:1] or "?").upper() for axis in multiscale.axes)
     spacing = {
         letter: (float(step), axis.unit and str(axis.unit))
@@ -252,7 +212,8 @@ def _zarr(path: Path, scene: int) -> Found:
     }
     channels = [channel.label or "" for channel in image.omero.channels] if image.omero else []
     array = _lazy(groups[scene][finest.path])
-    return Found(array, letters, spacing, channels if all(channels) else [])
+    places = dict(zip(letters, map(float, origin), strict=True))
+    return Found(array, letters, spacing, channels if all(channels) else [], places)
 
 
 def _bioio(path: Path) -> Any:
@@ -269,35 +230,17 @@ def _bioio(path: Path) -> Any:
 def _foreign(path: Path, scene: int) -> Found:
     image = _bioio(path)
     image.set_scene(scene)
+    units = KNOWN_UNITS if path.suffix.lower() in SILENT else {}
     spacing = {}
     for axis in "TZYX":
         step = getattr(image.scale, axis)
         seconds = getattr(step, "total_seconds", None)  # some readers give times as timedelta
-        unit = getattr(image.dimension_properties, axis).unit
+        unit = getattr(image.dimension_properties, axis).unit or units.get(axis)
         if step:
             spacing[axis] = (seconds(), "second") if seconds else (abs(float(step)), unit and str(unit))
     letters = image.dims.order
     channels = [*map(str, image.channel_names or ())]
     return Found(image.get_image_dask_data(letters), letters, spacing, channels)
-
-
-def _number(text: Any) -> float:
-    """Return the number that a text holds, or NaN: a size that cannot be read is unknown."""
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def _unit(symbol: Any) -> str | None:
-    """Return the name of a unit, or `None` if it is none, such as pixel."""
-    text = str(symbol or "").replace("\\u00B5", "µ").replace("μ", "µ").strip()  # two letters look like mu
-    return UNITS.get(text, text if text in UNITS.values() else None)
-
-
-def _listed(value: Any) -> list[Any]:
-    """Return what XML says once or several times as a list."""
-    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _natural(name: str) -> list[Any]:
