@@ -20,6 +20,7 @@ from PIL import Image
 
 from napari_vdip import Settings, batch, deconvolve, items
 from napari_vdip.io import read, write_ome_tiff, write_ome_zarr
+from napari_vdip.names import place
 from napari_vdip.scenes import cells
 from napari_vdip.workspace import describe, prepare
 
@@ -499,11 +500,11 @@ def test_no_name_leads_out_of_the_output(tmp_path, stack, monkeypatch):
     assert {folder.parent for folder in folders} == {output.resolve()}
     for name in ("../elsewhere", ".", "", "a/../.."):
         with pytest.raises(ValueError, match="output: expected a folder inside"):
-            items.place(output, name)
+            place(output, name)
     output.mkdir()
     (output / "link").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="output: expected a folder inside"):
-        items.place(output, "link/elsewhere")
+        place(output, "link/elsewhere")
 
 
 def test_a_store_is_known_by_its_content_and_not_by_its_date(tmp_path):

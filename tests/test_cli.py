@@ -142,12 +142,16 @@ REFUSED = [
     (("image.tif", "--format", "jpeg"), "--format"),
     (("image.tif", "--device", "abacus"), "--device"),
     (("image.tif", "--settings", "nothing.yaml"), "--settings"),
+    (("image.tif", "--region", "5:10"), "--region"),
+    (("image.tif", "--region", "5:10,a:b"), "--region"),
+    (("image.tif", "--region", "5:10:2,3:9"), "--region"),
     (("image.tif", "--psf-source", "given"), "for --psf:"),
     (("image.tif", "--psf", "nothing.tif"), "for --psf:"),
     (("image.tif", "--psf", "image.tif", "--psf-source", "channel"), "for --psf:"),
     (("image.tif", "--psf", "image.tif", "--refinements", "0"), "--psf-source"),
     (("--from-metadata", ".", "--psf", "image.tif"), "--from-metadata"),
     (("image.tif", "--from-metadata", "."), "--from-metadata"),
+    (("--region", "5:40,5:40", "--from-metadata", "."), "--from-metadata"),
     (("--from-metadata", "."), "--from-metadata"),
 ]
 

@@ -79,6 +79,7 @@ def test_a_command_and_code_say_nothing_that_is_a_default():
     [
         {},
         {"axes": "ZYX", "format": "ome-tiff", "joint_colours": False, "device": "cpu", "overwrite": True},
+        {"region": ((3, 40), (0, 25))},
     ],
 )
 def test_a_command_plans_what_it_was_made_of(settings, others, monkeypatch):
@@ -105,6 +106,7 @@ def test_a_command_plans_what_it_was_made_of(settings, others, monkeypatch):
         "axes": others.get("axes"),
         "format": others.get("format"),
         "psf": None,
+        "region": tuple(slice(*side) for side in others["region"]) if "region" in others else None,
         "joint_colours": not explicit,
     }
     expected = {"device": others.get("device", "auto"), "overwrite": others.get("overwrite", False)}
@@ -212,9 +214,9 @@ def test_the_command_makes_the_same_arrays(viewer, tmp_path):
 def test_what_no_command_can_do_is_said(viewer, tmp_path):
     stack = opened(viewer, tmp_path / "stack.tif", noise(6, 36, 40))
     whole, one = read_layer(stack, "ZYX"), read_layer(stack, "ZYX", (2, 0, 0))
-    for picture in (one, whole.within(REGION)):
-        with pytest.raises(ValueError, match="whole images"):
-            Recipe.of(stack, picture, TINY, "cpu").command()
+    with pytest.raises(ValueError, match="all planes"):
+        Recipe.of(stack, one, TINY, "cpu").command()
+    assert planned(Recipe.of(stack, whole.within(REGION), TINY, "cpu").command())[0].region == REGION
     crop = viewer.add_image(stack.data[:3], name="crop")
     with pytest.raises(ValueError, match="crop is no file's whole image: save it"):
         Recipe.of(crop, read_layer(crop, "ZYX"), TINY, "cpu").command()

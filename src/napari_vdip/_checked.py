@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from numpy.typing import NDArray
 
-    from napari_vdip._regions import Bounds
+    from napari_vdip.tiling import Bounds
 
 Index = tuple[int, ...]
 OF_A_LAYER = ("source", "quantity", "white", "iterate", "how")

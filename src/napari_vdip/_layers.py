@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Image
 
-    from napari_vdip._regions import Bounds
+    from napari_vdip.tiling import Bounds
 
 Array = NDArray[np.float32]
 LayerDataTuple = tuple[Any, dict[str, Any], str]

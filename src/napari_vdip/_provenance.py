@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
     from napari_vdip._layers import Picture
-    from napari_vdip._regions import Bounds
     from napari_vdip.image_file import ImageFile
+    from napari_vdip.tiling import Bounds
 
 RECIPE = "recipe"
 """Key of it in the metadata of a result."""
@@ -183,10 +183,8 @@ class Recipe:
 
     def command(self, output: str = "results") -> str:
         """Write a command that does it; a `ValueError` says why there is none, and what to do."""
-        if self.region is not None or self.plane:
-            raise ValueError(
-                "A command does whole images: choose all planes and the whole image, or copy as Python."
-            )
+        if self.plane:
+            raise ValueError("A command does all planes: choose all planes, or copy as Python.")
         image = self.image.file()
         if image is None or self.image.path is None:
             raise ValueError(f"{self.image.layer} is no file's whole image: {TO_SAVE}, or copy as Python.")
@@ -198,6 +196,7 @@ class Recipe:
             self.settings,
             axes=image[1],
             psf=None if self.psf is None else self.psf.path,
+            region=self.region,
             device=self.device,
             joint_colours=not image[0].colour,
         )

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from napari.layers import Image, Shapes
     from numpy.typing import NDArray
 
-Bounds = tuple[tuple[int, int], tuple[int, int]]
-"""First and end of the rows, and of the columns."""
+    from napari_vdip.tiling import Bounds
+
 ROUNDING = 1e-6
 """Part of a pixel that a box may reach into it without touching it."""
 

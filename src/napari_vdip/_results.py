@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from napari_vdip._layers import Array, Picture, Result
     from napari_vdip._provenance import Recipe
-    from napari_vdip._regions import Bounds
     from napari_vdip._worker import Report
     from napari_vdip.settings import Settings
     from napari_vdip.stack import Plan
+    from napari_vdip.tiling import Bounds
 
 
 @dataclass(frozen=True, slots=True)

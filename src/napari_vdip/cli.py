@@ -12,7 +12,7 @@ import typer
 
 from napari_vdip.cli_estimate import estimate
 from napari_vdip.inspection import inspect
-from napari_vdip.options import bad_option, read_settings, settings_from, with_settings
+from napari_vdip.options import bad_option, read_region, read_settings, settings_from, with_settings
 from napari_vdip.report import printable
 from napari_vdip.settings import PRESETS, Settings
 
@@ -122,6 +122,12 @@ def run(
         Path | None,
         typer.Option(help="File with the known point spread function, or one for each channel or plane."),
     ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Y0:Y1,X0:X1", help="Rows and columns to deconvolve, first and end in pixels."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     scheduler: Annotated[
         str | None,
@@ -151,7 +157,7 @@ def run(
 
     try:
         if from_metadata:
-            if inputs or settings or preset != "default" or axes or format or psf or changes:
+            if inputs or settings or preset != "default" or axes or format or psf or region or changes:
                 raise ValueError("from_metadata: expected no INPUT and no settings beside it")
             items = batch.repeat(from_metadata, output)
         else:
@@ -163,6 +169,7 @@ def run(
                 axes=axes,
                 format=format,
                 psf=psf,
+                region=read_region(region),
                 joint_colours="channels" not in {**stored, **changes},
             )
         if not dry_run and scheduler is None:
@@ -209,7 +216,9 @@ def print_plan(items: Sequence[Item], json: bool) -> None:
             say(f"{data['input']}\n  cannot be done: {data['problem']}")
         else:
             shape, planes = " x ".join(map(str, data["shape"])), data["planes"]
-            say(f"{data['input']}\n  {data['axes']} {shape}, {planes} plane{'s' * (planes > 1)}")
+            part = data["region"] and ", ".join(f"{first}:{end}" for first, end in data["region"])
+            region = f", region {part}" if part else ""
+            say(f"{data['input']}\n  {data['axes']} {shape}, {planes} plane{'s' * (planes > 1)}{region}")
             say("\n".join(f"  -> {path}" for path in data["output"]))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_vdip.options import bad_option, read_settings, settings_from, with_settings
+from napari_vdip.options import bad_option, read_region, read_settings, settings_from, with_settings
 from napari_vdip.settings import PRESETS
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ def estimate(
     preset: Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(PRESETS)}.")] = "default",
     axes: Annotated[str | None, typer.Option(help="Axes in place of those of the files.")] = None,
     psf: Annotated[Path | None, typer.Option(help="File with the known point spread function.")] = None,
+    region: Annotated[
+        str | None, typer.Option(metavar="Y0:Y1,X0:X1", help="Rows and columns to deconvolve.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     changes: dict[str, Any],
@@ -50,6 +53,7 @@ def estimate(
             settings_from(preset, stored, changes),
             axes=axes,
             psf=psf,
+            region=read_region(region),
             joint_colours="channels" not in {**stored, **changes},
         )
         from napari_vdip.devices import choose_device
@@ -74,7 +78,10 @@ def expected(items: Iterable[Item], device: str | None) -> Iterator[dict[str, An
         problem = item.problem
         if item.planes is not None:
             try:
-                costs.append(expected_cost(item.planes, item.settings, device=device, kept=False))
+                cost = expected_cost(
+                    item.planes, item.settings, region=item.region, device=device, kept=False
+                )
+                costs.append(cost)
             except ValueError as error:  # such as a plane that is too small
                 problem = str(error)
         if problem or item.planes is None:

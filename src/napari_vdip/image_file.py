@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_vdip.readers import Found, Spacing, found, scenes, suffixes
+from napari_vdip.readers import Found, found, scenes, suffixes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from napari_vdip.tiff_metadata import Spacing
 
 __all__ = ["AXES", "ImageFile", "arranged", "read", "scenes", "suffixes"]
 
@@ -29,6 +33,8 @@ class ImageFile:
     spacing : mapping
         For an axis the distance from one pixel to the next, and its unit or ``None``; axes that the file
         says nothing of are missing.
+    origin : mapping
+        For an axis where its first pixel is, in the unit of its spacing; axes at zero are missing.
     channels : tuple of str
         Names of the channels; empty where there are none.
     colour : bool
@@ -38,6 +44,7 @@ class ImageFile:
     array: Any
     axes: str
     spacing: Spacing
+    origin: Mapping[str, float]
     channels: tuple[str, ...]
     colour: bool
 
@@ -65,7 +72,7 @@ def read(path: Path, axes: str | None = None, scene: int = 0) -> ImageFile:
 
 def arranged(image: Found, axes: str | None = None) -> ImageFile:
     """Bring an image with the axes of its file, or with those given, into the form of an `ImageFile`."""
-    array, letters, spacing, channels = image
+    array, letters, spacing, channels, origin = image
     if axes is not None:
         given, wide = axes.upper(), [i for i, size in enumerate(array.shape) if size > 1]
         if len(given) == len(wide) != array.ndim:
@@ -103,4 +110,6 @@ def arranged(image: Found, axes: str | None = None) -> ImageFile:
         names = channels if len(channels) == count else [f"channel {i + 1}" for i in range(count)]
     known = {axis: spacing[axis] for axis in order if axis in spacing and axis != "C"}
     spacing = {axis: step for axis, step in known.items() if 0 < step[0] < float("inf")}
-    return ImageFile(array, "".join(order), spacing, tuple(names), colour and "C" in order)
+    places = {axis: origin[axis] for axis in order if axis != "C" and origin.get(axis)}
+    places = {axis: place for axis, place in places.items() if math.isfinite(place)}
+    return ImageFile(array, "".join(order), spacing, places, tuple(names), colour and "C" in order)

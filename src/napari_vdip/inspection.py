@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,8 @@ import typer
 
 from napari_vdip.course import FINISHED
 from napari_vdip.image_file import read
-from napari_vdip.items import RECORD, content_hash, reason
+from napari_vdip.items import content_hash, reason
+from napari_vdip.names import RECORD
 from napari_vdip.options import bad_option
 from napari_vdip.settings import Settings
 
@@ -101,8 +102,14 @@ def load(folder: Path) -> Stored:
         settings, planes, source = Settings(**record["settings"]), record["planes"], record["source"]
         path = Path(record["path"])
         ended = {tuple(plane["index"]): str(plane["stopped"]) for plane in planes}
-        about = {"device": record["device"], "seconds": record["seconds"]}
-        result, psf = _results(folder, settings, [plane["noise"] for plane in planes], **about)
+        result, psf = _results(folder, settings, [plane["noise"] for plane in planes])
+        region = record.get("region")
+        result = replace(
+            result,
+            device=record["device"],
+            seconds=record["seconds"],
+            region=region and tuple((int(first), int(end)) for first, end in region),
+        )
         if result.axes != record["axes"]:
             raise ValueError(f"expected the axes {record['axes']}, got {result.axes}")
     except (KeyError, TypeError, ValueError, OSError) as error:
@@ -120,9 +127,7 @@ def _load_demo(folder: Path) -> Stored:
     return Stored(folder, result, {(): FINISHED}, psf, read(folder / DEMO).array)
 
 
-def _results(
-    folder: Path, settings: Settings, noise: list[float], device: str = "", seconds: float = 0.0
-) -> tuple[Deconvolution, ImageFile]:
+def _results(folder: Path, settings: Settings, noise: list[float]) -> tuple[Deconvolution, ImageFile]:
     """Open the arrays of a folder as a result, and the point spread functions as they are in the file."""
     import numpy as np
 
@@ -139,8 +144,8 @@ def _results(
         history=(),
         axes=latent.axes,
         settings=settings,
-        device=device,
-        seconds=seconds,
+        device="",
+        seconds=0.0,
         stopped=FINISHED,
     )
     return result, psf

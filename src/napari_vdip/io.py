@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import tifffile
 
 from napari_vdip.image_file import AXES, ImageFile, read, scenes, suffixes
-from napari_vdip.readers import UNITS
+from napari_vdip.tiff_metadata import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_vdip.readers import Spacing
+    from napari_vdip.tiff_metadata import Spacing
 
 __all__ = ["ImageFile", "read", "scenes", "suffixes", "write_ome_tiff", "write_ome_zarr"]
 
@@ -36,6 +37,7 @@ def write_ome_tiff(
     axes: str,
     *,
     spacing: Spacing | None = None,
+    origin: Mapping[str, float] | None = None,
     channels: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
@@ -51,6 +53,9 @@ def write_ome_tiff(
         One letter for each axis, of ``TZCYX``; Y and X are the last.
     spacing : mapping, optional
         For an axis the distance between pixels and its unit, see `ImageFile`.
+    origin : mapping, optional
+        For an axis where its first pixel is, see `ImageFile`; in the format these are positions of planes,
+        which know X, Y and Z.
     channels : sequence of str
         Names of the channels.
     provenance : mapping, optional
@@ -67,6 +72,11 @@ def write_ome_tiff(
     for axis, (step, name) in (spacing or {}).items():
         key = "TimeIncrement" if axis == "T" else f"PhysicalSize{axis}"
         metadata |= {key: step, f"{key}Unit": symbols.get(name or "", name or "pixel")}
+    planes = math.prod(array.shape[:-2])
+    positions = {f"Position{axis}": at for axis, at in (origin or {}).items() if axis in "ZYX"}
+    units = {f"{key}Unit": metadata.get(f"PhysicalSize{key[-1]}Unit", "pixel") for key in positions}
+    if positions:
+        metadata["Plane"] = {key: [value] * planes for key, value in (positions | units).items()}
     if channels:
         metadata["Channel"] = {"Name": list(channels)}
     if provenance:
@@ -93,6 +103,7 @@ def write_ome_zarr(
     axes: str,
     *,
     spacing: Spacing | None = None,
+    origin: Mapping[str, float] | None = None,
     channels: Sequence[str] = (),
     colour: bool = False,
     name: str = "",
@@ -108,7 +119,7 @@ def write_ome_zarr(
         Image of any shape; read chunk by chunk.
     axes : str
         One letter for each axis, of ``TCZYX`` in this order.
-    spacing, channels, provenance
+    spacing, origin, channels, provenance
         As in `write_ome_tiff`; the provenance goes to the group's attributes.
     colour : bool
         Whether the channels are red, green and blue.
@@ -139,7 +150,9 @@ def write_ome_zarr(
     multiscale = v05.Multiscale(
         name=name,
         axes=[kinds.get(axis, v05.SpaceAxis)(name=axis.lower(), **units[axis]) for axis in axes],
-        datasets=[v05.Dataset.model_validate(_dataset(level, about)) for level in range(len(levels))],
+        datasets=[
+            v05.Dataset.model_validate(_dataset(level, about, origin or {})) for level in range(len(levels))
+        ],
     )
     rendering = {"channels": _rendering(levels[0], axes, channels or [name], colour)}
     image = v05.Image(multiscales=[multiscale], omero=v05.Omero.model_validate(rendering))
@@ -170,14 +183,14 @@ def _planes(array: Any) -> Iterator[NDArray[np.float32]]:
         yield np.asarray(array[index], np.float32)
 
 
-def _dataset(level: int, about: Spacing) -> dict[str, Any]:
+def _dataset(level: int, about: Spacing, origin: Mapping[str, float]) -> dict[str, Any]:
     """Describe a level whose pixels are means over those of the finest: where they are, and how large."""
     size = {axis: 2**level if axis in "YX" else 1 for axis in about}
     scale = [step * size[axis] for axis, (step, _) in about.items()]
     transforms = [{"type": "scale", "scale": scale}]
-    if level:
-        middles = [step * (size[axis] - 1) / 2 for axis, (step, _) in about.items()]
-        transforms.append({"type": "translation", "translation": middles})
+    firsts = [origin.get(axis, 0.0) + step * (size[axis] - 1) / 2 for axis, (step, _) in about.items()]
+    if any(firsts):
+        transforms.append({"type": "translation", "translation": firsts})
     return {"path": str(level), "coordinateTransformations": transforms}
 
 

@@ -1,34 +1,27 @@
-"""Which images there are to do, what each holds, and where its results go. Computes nothing."""
+"""Which images there are to do, and what each holds. Computes nothing."""
 
 from __future__ import annotations
 
-import glob
 import hashlib
-import os
-import re
-from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_vdip import stack
-from napari_vdip.image_file import AXES, read, scenes, suffixes
+from napari_vdip.image_file import AXES, read, scenes
+from napari_vdip.names import PARTIAL, clashes, find, named, place, plain
 from napari_vdip.psf_file import read_psfs
-from napari_vdip.readers import ZARR
-from napari_vdip.source import given_psfs
+from napari_vdip.source import Source, given_psfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from napari_vdip.image_file import ImageFile
     from napari_vdip.settings import Settings
+    from napari_vdip.tiling import Bounds
 
 Format = Literal["ome-zarr", "ome-tiff"]
-RECORD = "napari-vdip.json"
-"""File in a folder of results that says how they were made."""
-PARTIAL = ".partial"
-"""Ending of the folder beside it in which they are being made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +54,8 @@ class Item:
         File with the point spread function, if it is known, see `psf_file.read_psfs`.
     psf_sha256 : str
         What its content must be.
+    region : tuple or None
+        First and end of the rows and of the columns to deconvolve; ``None`` for all.
     """
 
     name: str
@@ -75,6 +70,7 @@ class Item:
     sha256: str = ""
     psf: Path | None = None
     psf_sha256: str = ""
+    region: Bounds | None = None
 
     @property
     def partial(self) -> Path:
@@ -94,6 +90,7 @@ def plan(
     axes: str | None = None,
     format: Format | None = None,
     psf: str | Path | None = None,
+    region: Any = None,
     joint_colours: bool = True,
 ) -> list[Item]:
     """Find the images and say what is to be done with each.
@@ -114,6 +111,9 @@ def plan(
     psf : str or Path, optional
         File with the point spread function, if it is known: of axes Y and X for all planes, or with
         further axes of the images. The settings become ``psf_source="given"`` and its own ``psf_shape``.
+    region : tuple, optional
+        Rows and columns of every image to deconvolve, see `tiling.as_region`; the results are of these, and
+        say where they lie.
     joint_colours : bool
         Whether the colours of a photograph share a point spread function, whatever the settings say of
         channels.
@@ -137,37 +137,20 @@ def plan(
         raise ValueError(f"output: expected a folder, got the file {target}")
     psf = psf if psf is None else Path(psf).expanduser()
     settings = _for_psf(settings, psf)
-    found = _find(inputs, target)
+    found = find(inputs, target)
     items = []
-    for (path, _), name in zip(found, _names(found), strict=True):
+    for (path, _), name in zip(found, named(found), strict=True):
         images, problem = _attempt(partial(scenes, path))
         for number, scene in enumerate(images or ("",)):
             several = images is not None and len(images) > 1
-            label = _plain(f"{number + 1}-{scene}".strip("-")) if several else ""
+            label = plain(f"{number + 1}-{scene}".strip("-")) if several else ""
             full = f"{name}-{label}" if several else name
-            item = Item(full, path, number, axes, settings, place(target, full), problem=problem, psf=psf)
+            item = Item(full, path, number, axes, settings, place(target, full), problem=problem)
+            item = replace(item, psf=psf, region=region)
             items.append(item if problem else examine(item, format, joint_colours))
-    if clashes := _clashes([item.name for item in items]):
-        raise ValueError(f"input: expected images with different names, got several named {min(clashes)!r}")
+    if same := clashes([item.name for item in items]):
+        raise ValueError(f"input: expected images with different names, got several named {min(same)!r}")
     return items
-
-
-def place(output: str | Path, name: str) -> Path:
-    """Return the folder of an item's results, which is inside the output.
-
-    Raises
-    ------
-    ValueError
-        If it is not, by way of a link in the output.
-    """
-    target = Path(output).expanduser()
-    folder = target / name
-    for path in (folder, folder.with_name(f"{folder.name}{PARTIAL}")):
-        if not path.resolve().is_relative_to(target.resolve()) or path.resolve() == target.resolve():
-            raise ValueError(
-                f"output: expected a folder inside {target} for {name!r}, got {path.resolve()}"
-            )
-    return folder
 
 
 def examine(item: Item, format: Format | None, joint_colours: bool) -> Item:
@@ -182,8 +165,11 @@ def examine(item: Item, format: Format | None, joint_colours: bool) -> Item:
         if item.psf is not None:
             psfs = given_psfs(read_psfs(item.psf, image, planes), planes)
             settings = settings.replace(psf_shape=planes.take_psf(psfs, planes.first).shape)
+        region = item.region
+        if region is not None:
+            region = Source(None, planes, settings, region).bounds  # or it says why it cannot be
         form = format or ("ome-tiff" if len(planes.indices) == 1 else "ome-zarr")
-        return replace(item, settings=settings, planes=planes, format=form)
+        return replace(item, settings=settings, planes=planes, format=form, region=region)
 
     done, problem = _attempt(look)
     return done or replace(item, problem=problem)
@@ -228,80 +214,3 @@ def _for_psf(settings: Settings, psf: Path | None) -> Settings:
     if problem:
         raise ValueError(f"psf: {psf}: {problem}")
     return settings.replace(psf_source="given")
-
-
-def _find(inputs: Sequence[str | Path], output: Path) -> list[tuple[Path, Path]]:
-    """Return every image once, with the folder that its name counts from."""
-    found: dict[Path, tuple[Path, Path]] = {}
-    for given in inputs:
-        path = Path(given).expanduser()
-        if path.is_file() or _is_store(path):
-            images = [(path, path.parent)]
-        elif path.is_dir():
-            images = [(image, path) for image in _walk(path, suffixes(), output.resolve())]
-        else:
-            matches = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207, also absolute
-            images = [(image, image.parent) for image in matches if _is_image(image, suffixes())]
-        if not images:
-            raise ValueError(f"input: expected images, found none in or named {str(given)!r}")
-        for image, root in images:
-            found.setdefault(image.resolve(), (image, root))
-    if not found:
-        raise ValueError("input: expected at least one file, folder or pattern")
-    return list(found.values())
-
-
-def _walk(folder: Path, endings: tuple[str, ...], output: Path) -> Iterator[Path]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise ValueError(f"input: expected folders that can be read, got {error}") from None
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if _is_image(entry, endings):
-            yield entry
-        elif entry.is_dir() and not entry.is_symlink():
-            ours = entry.resolve() == output or (entry / RECORD).exists() or entry.name.endswith(PARTIAL)
-            yield from () if ours else _walk(entry, endings, output)
-
-
-def _is_image(path: Path, endings: tuple[str, ...]) -> bool:
-    return _is_store(path) or (path.is_file() and path.name.lower().endswith(endings))
-
-
-def _is_store(path: Path) -> bool:
-    return path.is_dir() and path.suffix.lower() in ZARR
-
-
-def _names(found: Sequence[tuple[Path, Path]]) -> list[str]:
-    """Name each image by its file's stem, and where that is not enough by more of its path."""
-
-    def stem(path: Path) -> str:
-        return path.name.removesuffix(path.suffix).removesuffix(".ome").removesuffix(PARTIAL)
-
-    def joined(parent: Path, name: str) -> str:
-        return "/".join([*map(_plain, parent.parts), _plain(name)])
-
-    names = [joined(path.parent.relative_to(root), stem(path)) for path, root in found]
-    common = os.path.commonpath([path.absolute().parent for path, _ in found])
-    parents = [path.absolute().parent.relative_to(common) for path, _ in found]
-    for ending in (stem, lambda path: path.name.replace(".", "-")):
-        clashes = _clashes(names)
-        names = [
-            joined(parent, ending(path)) if name in clashes else name
-            for name, parent, (path, _) in zip(names, parents, found, strict=True)
-        ]
-    return names
-
-
-def _clashes(names: Sequence[str]) -> set[str]:
-    """Return the names that cannot all be folders of results: the same one twice, or one in another."""
-    counts = Counter(name.casefold() for name in names)
-    above = {str(parent) for name in counts for parent in PurePosixPath(name).parents}
-    return {name for name in names if counts[name.casefold()] > 1 or name.casefold() in above}
-
-
-def _plain(name: str) -> str:
-    """Make a name that is one part of a path on every system, and no special one such as ``..``."""
-    return re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", name).strip(". ") or "_"

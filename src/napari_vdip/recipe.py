@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from napari_vdip.tiling import Bounds
+
 
 def differences(settings: Settings) -> tuple[str, dict[str, Any]]:
     """Return the preset that settings differ least from, and the fields in which they do.
@@ -56,6 +58,7 @@ def command(
     axes: str | None = None,
     format: str | None = None,
     psf: str | Path | None = None,
+    region: Bounds | None = None,
     device: str | None = None,
     overwrite: bool = False,
     joint_colours: bool = True,
@@ -64,7 +67,7 @@ def command(
 
     Parameters
     ----------
-    inputs, output, settings, axes, format, psf, joint_colours
+    inputs, output, settings, axes, format, psf, region, joint_colours
         See `batch.plan`.
     device, overwrite
         See `batch.execute`.
@@ -87,6 +90,8 @@ def command(
     for name, value in {"axes": axes, "format": format, "psf": psf, "device": device}.items():
         if value not in (None, "auto"):
             words += [f"--{name}", str(value)]
+    if region is not None:
+        words += ["--region", ",".join(f"{first}:{end}" for first, end in region)]
     if overwrite:
         words.append("--overwrite")
     return shlex.join(words)

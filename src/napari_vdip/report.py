@@ -93,6 +93,7 @@ def planned(item: Item) -> dict[str, Any]:
         "axes": item.planes.axes,
         "shape": list(item.planes.shape),
         "planes": len(item.planes.indices),
+        "region": item.region,
         "channels": item.settings.channels,
         "output": [str(item.folder / f"{name}{endings[item.format]}") for name in names],
     }

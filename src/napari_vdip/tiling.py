@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Region = tuple[slice, slice]
 """Rows and columns."""
+Bounds = tuple[tuple[int, int], tuple[int, int]]
+"""The same as plain data: first and end of the rows, and of the columns."""
 Array = NDArray[np.float32]
 WHOLE: Region = (slice(None), slice(None))
 

@@ -77,10 +77,10 @@ def begin(item: Item, device: str | None, overwrite: bool) -> Begun:
         raise ValueError(f"expected no other results, but {item.folder} was made otherwise: overwrite it?")
     if not made and item.folder.exists():
         raise ValueError(f"expected no folder {item.folder} that holds something else than results")
-    source = Source(as_source(item.open().array), planes, item.settings)
+    source = Source(as_source(item.open().array), planes, item.settings, item.region)
     for index in planes.indices:
         source.read(index)  # says what is wrong with it
-    workspace.prepare(item, planes, run)
+    workspace.prepare(item, source.planes, run)
     done = workspace.done(item, planes)
     tasks, shared = [], None
     for index, known in in_turn(source, item.settings):
@@ -97,6 +97,7 @@ def begin(item: Item, device: str | None, overwrite: bool) -> Begun:
             device=device,
             psf=item.psf,
             shared=shared if known else None,
+            region=item.region,
         )
         tasks.append(task)
     return Begun(run, len(planes.indices), tuple(tasks), done)

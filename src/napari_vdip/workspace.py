@@ -24,8 +24,10 @@ import numpy as np
 
 from napari_vdip import io, stack
 from napari_vdip.course import FINISHED
-from napari_vdip.items import RECORD, Item, content_hash
+from napari_vdip.items import Item, content_hash
+from napari_vdip.names import RECORD
 from napari_vdip.psf_file import read_psfs
+from napari_vdip.source import Source, given_psfs
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -33,11 +35,12 @@ if TYPE_CHECKING:
 
     from napari_vdip.result import Progress
     from napari_vdip.settings import Settings
+    from napari_vdip.tiling import Bounds
 
 Record = dict[str, Any]
 """Plain data as it comes back from JSON."""
 Index = tuple[int, ...]
-DECISIVE = ("source", "psf_sha256", "settings", "versions")
+DECISIVE = ("source", "psf_sha256", "region", "settings", "versions")
 """Parts of a run's record that decide the planes: if one differs, no plane is taken over."""
 CONTENT = {"run.json", "planes.zarr", "done", "checkpoints", "results"}
 
@@ -62,6 +65,8 @@ class PlaneTask:
         File with the point spread function, if it is known.
     shared : tuple of int or None
         Which plane the kernel was estimated on, if on another one: that must be done.
+    region : tuple or None
+        Rows and columns to deconvolve, if not all.
     """
 
     path: Path
@@ -73,6 +78,7 @@ class PlaneTask:
     device: str | None
     psf: Path | None = None
     shared: Index | None = None
+    region: Bounds | None = None
 
 
 def compute_plane(task: PlaneTask) -> Record:
@@ -95,24 +101,31 @@ def plane_steps(task: PlaneTask) -> Generator[Progress, None, Record]:
     import zarr
 
     from napari_vdip.checkpoint import remove as remove_checkpoint
-    from napari_vdip.deconvolution import run, run_plane
+    from napari_vdip.deconvolution import run_plane
 
     image = io.read(task.path, task.axes, task.scene)
     planes = stack.plan(image.array.shape, image.axes, task.settings.channels)
-    plane = planes.take(image.array, task.index)
+    source = Source(image.array, planes, task.settings, task.region)
     store: Any = zarr.open_group(task.partial / "planes.zarr", mode="r+", zarr_format=3)
     checkpoint = task.partial / "checkpoints" / f"{_label(task.index)}.safetensors"
     checkpoint.parent.mkdir(exist_ok=True)
-    how: dict[str, Any] = {"device": task.device, "checkpoint": checkpoint}
-    if task.shared is None:
-        psf = task.psf and planes.take_psf(read_psfs(task.psf, image, planes), task.index)
-        steps = run(plane, task.settings, axes="YXC", psf=psf, **how)
-    else:
+    psf = kernel = None
+    if task.shared is not None:
         kernel = planes.take_psf(store["kernel"], task.shared)
         if not np.isfinite(kernel).all():
             where = planes.name(task.shared)
             raise ValueError(f"expected the kernel of {where}, but it is not done or ended early")
-        steps = run_plane(np.asarray(plane), task.settings, kernel=kernel, **how)
+    elif task.psf is not None:
+        psf = planes.take_psf(given_psfs(read_psfs(task.psf, image, planes), planes), task.index)
+    steps = run_plane(
+        source.read(task.index),
+        task.settings,
+        psf=psf,
+        kernel=kernel,
+        region=task.region and source.inside,
+        device=task.device,
+        checkpoint=checkpoint,
+    )
     while True:
         try:
             progress = next(steps)
@@ -155,6 +168,7 @@ def describe(item: Item) -> Record:
         "method": item.settings.method,
         "axes": item.planes.axes,
         "shape": item.planes.shape,
+        "region": item.region,
         "format": item.format,
         "versions": {name: version(name) for name in ("napari-vdip", "torch", "numpy")},
     }
@@ -211,12 +225,14 @@ def finish(
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
     store = zarr.open_group(item.partial / "planes.zarr", mode="r", zarr_format=3)
+    run = run | {"origin": origin_of(image, item.region)}
     for name, stored in store.arrays():
         if name == "kernel":  # the point spread function before it was centred
             continue
         axes, array = axes_of(name, planes), da.from_zarr(stored)
         about: dict[str, Any] = {
             "spacing": {axis: step for axis, step in image.spacing.items() if axis in axes},
+            "origin": {} if name == "psf" else run["origin"],
             "channels": image.channels if "C" in axes else (),
             "provenance": run,
         }
@@ -243,6 +259,13 @@ def remove(item: Item) -> None:
         )
     (item.partial / "run.json").unlink(missing_ok=True)  # first: a rest of a folder is never taken over
     shutil.rmtree(item.partial)
+
+
+def origin_of(image: io.ImageFile, region: Bounds | None) -> dict[str, float]:
+    """Return where the first pixel of an image's region is, see `ImageFile`."""
+    first = {axis: start for axis, (start, _) in zip("YX", region or (), strict=False)}
+    steps = {axis: start * image.spacing.get(axis, (1.0, None))[0] for axis, start in first.items()}
+    return {axis: image.origin.get(axis, 0.0) + steps.get(axis, 0.0) for axis in {**image.origin, **steps}}
 
 
 def axes_of(name: str, planes: stack.Plan) -> str:
