@@ -106,7 +106,7 @@ def test_a_command_plans_what_it_was_made_of(settings, others, monkeypatch):
         "axes": others.get("axes"),
         "format": others.get("format"),
         "psf": None,
-        "region": tuple(slice(*side) for side in others["region"]) if "region" in others else None,
+        "region": others.get("region"),
         "joint_colours": not explicit,
     }
     expected = {"device": others.get("device", "auto"), "overwrite": others.get("overwrite", False)}

@@ -93,8 +93,8 @@ def read_settings(file: Path) -> dict[str, Any]:
     return data
 
 
-def read_region(text: str | None) -> tuple[slice, slice] | None:
-    """Return the region that an option's text stands for, such as ``10:50,20:80``; a side may be left out.
+def read_region(text: str | None) -> tuple[Any, ...] | None:
+    """Return the region that an option's text stands for, such as ``10:50,20:80`` or ``:50,:``.
 
     Raises
     ------
@@ -106,8 +106,8 @@ def read_region(text: str | None) -> tuple[slice, slice] | None:
     sides = re.fullmatch(r"\s*(-?\d+)?:(-?\d+)?\s*,\s*(-?\d+)?:(-?\d+)?\s*", text)
     if sides is None:
         raise ValueError(f"region: expected rows and columns such as 10:50,20:80, got {text!r}")
-    bounds = [None if bound is None else int(bound) for bound in sides.groups()]
-    return slice(*bounds[:2]), slice(*bounds[2:])
+    bounds = tuple(None if bound is None else int(bound) for bound in sides.groups())
+    return tuple(slice(*side) if None in side else side for side in (bounds[:2], bounds[2:]))
 
 
 def _yaml(text: str) -> Any:
