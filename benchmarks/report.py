@@ -295,6 +295,22 @@ def workers(rows: list[Row]) -> str:
     return table(["", "planes per minute", "range", "times the serial run", *seconds], lines)
 
 
+def worker(rows: list[Row]) -> str:
+    """Return how fast napari's worker is beside a script, for each thing that the window draws."""
+    lines = [
+        [
+            f"{size_of(row)}, drawing {row['drawn']}",
+            f"{row['script']:.2f}",
+            f"{row['napari']:.2f}",
+            f"**{row['ratio']:.2f}**",
+            f"{min(row['every_ratio']):.2f} to {max(row['every_ratio']):.2f}",
+            str(len(row["every_ratio"])),
+        ]
+        for row in part(rows, "worker")
+    ]
+    return table(["", "steps/s, script", "steps/s, napari", "ratio", "range", "pairs"], lines)
+
+
 def size_of(row: Row) -> str:
     """Return where and at which size a row of `speed` was measured."""
     return f"{row['place']}, {row['image_side']} px, PSF {row['psf_side']} px"
@@ -406,6 +422,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "collapse": collapse,
     "orders": orders,
     "workers": workers,
+    "worker": worker,
 }
 
 
