@@ -379,6 +379,8 @@ def test_buttons_add_layers_and_side_by_side_is_undone(panel, qtbot):
     names = [layer.name for layer in viewer.layers]
     assert names[4:] == ["cells residual", "cells confidence", "cells Richardson-Lucy", "cells Wiener"]
     viewer.layers["cells"].name_overlay.visible = True  # somebody's wish
+    camera = viewer.scene.camera
+    camera.zoom, camera.center = 33.0, (0, 1.5, 4.25)
     check.beside.click()
     assert viewer.canvas.grid.enabled
     shown = [layer.name for layer in viewer.layers if layer.visible]
@@ -387,6 +389,7 @@ def test_buttons_add_layers_and_side_by_side_is_undone(panel, qtbot):
     viewer.canvas.grid.enabled = False
     assert not check.beside.isChecked()
     assert {layer: layer.visible for layer in before} == before
+    assert (camera.zoom, camera.center) == (33.0, (0, 1.5, 4.25))
     assert [layer.name for layer in viewer.layers if layer.name_overlay.visible] == ["cells"]
 
 
