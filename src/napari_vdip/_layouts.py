@@ -5,10 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+SHORTEST_CHOICE = 12
+"""Characters of a choice that are always seen: the name of a layer may be longer than the panel is wide."""
 
 
 def form_of(widgets: Iterable[Any]) -> QWidget:
@@ -20,7 +32,14 @@ def form_of(widgets: Iterable[Any]) -> QWidget:
         label = QLabel(widget.label)
         label.setToolTip(widget.tooltip)
         label.setBuddy(widget.native)
+        widget.native.setAccessibleName(widget.label)
         rows.addRow(label, widget.native)
+    for box in form.findChildren(QComboBox):
+        box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        box.setMinimumContentsLength(SHORTEST_CHOICE)
+        choices = box.view()
+        assert choices is not None
+        choices.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names of layers often differ at their end
     return form
 
 
