@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
-from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox
 from superqt.utils import WorkerBase
 
 import napari_vdip.deconvolution as deconvolution
@@ -415,16 +414,3 @@ def test_a_psf_from_a_file_is_given_to_the_next_run(panel, qtbot, tmp_path):
     assert panel.inputs.psf.value.name == "beads"
     assert panel.inputs.image.value.name == "cells"
     assert panel.form.value.psf_source == "given"
-
-
-@pytest.mark.needs_gl
-def test_every_control_has_a_tooltip_and_takes_the_keyboard(panel):
-    controls = [
-        *panel.check.findChildren(QAbstractButton),
-        *panel.check.findChildren(QAbstractSpinBox),
-        panel.check.planes,
-    ]
-    assert len(controls) > 10
-    for control in controls:
-        assert control.toolTip()
-        assert control.focusPolicy().value & 1

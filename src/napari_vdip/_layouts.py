@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
     QComboBox,
     QFormLayout,
     QHBoxLayout,
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 SHORTEST_CHOICE = 12
 """Characters of a choice that are always seen: the name of a layer may be longer than the panel is wide."""
 
+LARGEST_HINT = QSize(36, 24)
+"""Lines of text that scrolled content asks for at most, as Qt has it."""
+
 
 def form_of(widgets: Iterable[Any]) -> QWidget:
     """Lay out widgets under each other, with their labels, which have their tooltips too."""
@@ -32,7 +36,7 @@ def form_of(widgets: Iterable[Any]) -> QWidget:
         label = QLabel(widget.label)
         label.setToolTip(widget.tooltip)
         label.setBuddy(widget.native)
-        widget.native.setAccessibleName(widget.label)
+        name_parts(widget)
         rows.addRow(label, widget.native)
     for box in form.findChildren(QComboBox):
         box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -41,6 +45,14 @@ def form_of(widgets: Iterable[Any]) -> QWidget:
         assert choices is not None
         choices.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names of layers often differ at their end
     return form
+
+
+def name_parts(widget: Any) -> None:
+    """Give a widget the name of its row, and number its parts, for those who do not see the row."""
+    widget.native.setAccessibleName(widget.label)
+    parts = widget.native.findChildren(QAbstractSpinBox)
+    for number, part in enumerate(parts, start=1):
+        part.setAccessibleName(f"{widget.label}, {number} of {len(parts)}")
 
 
 def show_row(form: QWidget, widget: Any, shown: bool) -> None:
@@ -68,6 +80,16 @@ def button(text: str, tooltip: str) -> QPushButton:
     return made
 
 
+class Scrolling(QScrollArea):
+    """Asks for what its content needs; Qt's asks for what that needed at first, without napari's style."""
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """As large as the content, within reason."""
+        content, line = self.widget(), self.fontMetrics().height()
+        assert content is not None
+        return content.sizeHint().boundedTo(LARGEST_HINT * line)
+
+
 def scrolling(*widgets: QWidget) -> QScrollArea:
     """Lay out widgets under each other, to be scrolled where there is no room for them."""
     content = QWidget()
@@ -76,7 +98,7 @@ def scrolling(*widgets: QWidget) -> QScrollArea:
     for widget in widgets:
         column.addWidget(widget)
     column.addStretch()
-    area = QScrollArea()
+    area = Scrolling()
     area.setFrameShape(QScrollArea.Shape.NoFrame)
     area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     area.setWidgetResizable(True)
