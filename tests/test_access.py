@@ -1,5 +1,7 @@
 """Every control of the panel is named, explained and reached by the keyboard, in the order of reading."""
 
+import itertools
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, QRect, Qt
@@ -10,6 +12,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QLabel,
     QLineEdit,
+    QScrollArea,
     QSlider,
     QTabBar,
     QWidget,
@@ -77,6 +80,21 @@ def name(widget, panel):
     return widget.accessibleName() or text or next(iter(buddies), "")
 
 
+def compared(first, then, panel):
+    """Two controls, or the scrolled areas that they are in if these are not the same."""
+    areas = [
+        next((one for one in around(widget, panel) if isinstance(one, QScrollArea)), widget)
+        for widget in (first, then)
+    ]
+    return (first, then) if areas[0] is areas[1] else areas
+
+
+def goes_back(first, then, panel):
+    """Whether a control is above the one before it, or to its left in the same row."""
+    here, there = (QRect(one.mapTo(panel, QPoint(0, 0)), one.size()) for one in (first, then))
+    return there.bottom() < here.top() or (there.right() < here.left() and there.top() <= here.center().y())
+
+
 def test_every_control_is_named_and_explained(panel):
     found = controls(panel)
     assert len(found) > 60
@@ -102,11 +120,9 @@ def test_tab_follows_the_order_of_reading(panel, tab):
         if widget in those:
             visited.append(widget)
     assert set(visited) == those
-    places = [QRect(widget.mapTo(panel, QPoint(0, 0)), widget.size()) for widget in visited]
+    pairs = [compared(*pair, panel) for pair in itertools.pairwise(visited)]
     back = [
-        (name(first, panel), name(then, panel))
-        for first, then, here, there in zip(visited, visited[1:], places, places[1:], strict=False)
-        if there.bottom() < here.top() or (there.right() < here.left() and there.top() <= here.bottom() - 4)
+        (name(first, panel), name(then, panel)) for first, then in pairs if goes_back(first, then, panel)
     ]
     assert back == []
 

@@ -20,11 +20,13 @@ from qtpy.QtWidgets import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from qtpy.QtGui import QShowEvent
+
 SHORTEST_CHOICE = 12
 """Characters of a choice that are always seen: the name of a layer may be longer than the panel is wide."""
 
-LARGEST_HINT = QSize(36, 24)
-"""Lines of text that scrolled content asks for at most, as Qt has it."""
+MOST_LINES = 24
+"""Lines of text for which scrolled content asks at most, as Qt has it."""
 
 
 def form_of(widgets: Iterable[Any]) -> QWidget:
@@ -81,13 +83,20 @@ def button(text: str, tooltip: str) -> QPushButton:
 
 
 class Scrolling(QScrollArea):
-    """Asks for what its content needs; Qt's asks for what that needed at first, without napari's style."""
+    """Asks for the height that its content needs; Qt's for what that was without napari's style."""
 
     def sizeHint(self) -> QSize:  # noqa: N802
-        """As large as the content, within reason."""
-        content, line = self.widget(), self.fontMetrics().height()
+        """As high as the content, within reason."""
+        content, hint = self.widget(), super().sizeHint()
         assert content is not None
-        return content.sizeHint().boundedTo(LARGEST_HINT * line)
+        frame = self.height() - self.maximumViewportSize().height()
+        hint.setHeight(min(content.sizeHint().height() + frame, MOST_LINES * self.fontMetrics().height()))
+        return hint
+
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802
+        """Ask again, now that the content has its style."""
+        super().showEvent(event)
+        self.updateGeometry()
 
 
 def scrolling(*widgets: QWidget) -> QScrollArea:
