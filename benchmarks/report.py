@@ -319,6 +319,22 @@ def ways(rows: list[Row]) -> str:
     return table(["", "seconds", "GB", "GB with all below", "same bits as by the function"], lines)
 
 
+def worker(rows: list[Row]) -> str:
+    """Return how fast napari's worker is beside a script, for each thing that the window draws."""
+    lines = [
+        [
+            f"{size_of(row)}, drawing {row['drawn']}",
+            f"{row['script']:.2f}",
+            f"{row['napari']:.2f}",
+            f"**{row['ratio']:.2f}**",
+            f"{min(row['every_ratio']):.2f} to {max(row['every_ratio']):.2f}",
+            str(len(row["every_ratio"])),
+        ]
+        for row in part(rows, "worker")
+    ]
+    return table(["", "steps/s, script", "steps/s, napari", "ratio", "range", "pairs"], lines)
+
+
 def size_of(row: Row) -> str:
     """Return where and at which size a row of `speed` was measured."""
     return f"{row['place']}, {row['image_side']} px, PSF {row['psf_side']} px"
@@ -431,6 +447,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "orders": orders,
     "workers": workers,
     "ways": ways,
+    "worker": worker,
 }
 
 

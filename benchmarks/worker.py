@@ -1,6 +1,6 @@
 """Speed of a run in napari's worker thread, with live layers, against the same run in a script.
 
-    python benchmarks/worker.py [--size 256] [--repeats 3]
+    python benchmarks/worker.py [--size 256] [--repeats 5] [--course | --hidden]
 
 Needs a display (on a machine without one: ``xvfb-run``). The runs take turns, each in a process of its
 own: where two threads of one process have computed, OpenMP serves both more slowly than one.
@@ -10,36 +10,85 @@ plot of the course, too, which else is behind another tab.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import statistics
+from typing import TYPE_CHECKING
+
+from common import Results, changes_of, environment, parser_for, results_path
 
 from napari_vdip import Settings
 from napari_vdip.scenes import cells
 
-SETTINGS = Settings(psf_shape=25, steps=150, refinements=0)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BASE = {"psf_shape": 25, "steps": 150, "refinements": 0}
+SHOWN, COURSE, HIDDEN = "image", "image and course", "nothing"
+"""What the window draws while the run goes on."""
 
 
-def rate_in_script(size: int) -> float:
+def main(argv: Sequence[str] | None = None) -> Results:
+    """Run from the command line."""
+    parser = parser_for(__doc__)
+    parser.add_argument("--size", type=int, default=256, help="side of the image in pixels")
+    parser.add_argument("--repeats", type=int, default=5)
+    drawn = parser.add_mutually_exclusive_group()
+    drawn.add_argument("--hidden", action="store_const", const=HIDDEN, dest="drawn")
+    drawn.add_argument("--course", action="store_const", const=COURSE, dest="drawn")
+    arguments = parser.parse_args(argv)
+    window = arguments.drawn or SHOWN
+    size, repeats = (48, 1) if arguments.quick else (arguments.size, arguments.repeats)
+    record = environment(arguments.device, arguments.seed)
+    results = Results(results_path(arguments, "worker"), record, resume=arguments.resume)
+    changes = BASE | changes_of(arguments)
+    settings = Settings.preset(arguments.preset, **changes)
+    key = {"part": "worker", "image_side": size, "psf_side": settings.psf_shape[0], "drawn": window}
+    key |= {"preset": arguments.preset, "device": record["device"]}
+    if results.has(key, changes):
+        return results
+    script, napari = [], []
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as process:
+        for _ in range(repeats):
+            script.append(process.apply(rate_in_script, (size, settings, arguments.device)))
+            napari.append(process.apply(rate_in_napari, (size, settings, arguments.device, window)))
+            ratio = napari[-1] / script[-1]
+            print(
+                f"steps/s in a script {script[-1]:.2f}, in napari {napari[-1]:.2f}, ratio {ratio:.3f}",
+                flush=True,
+            )
+    ratios = [one / other for one, other in zip(napari, script, strict=True)]
+    results.add(
+        key,
+        changes,
+        script=statistics.median(script),
+        napari=statistics.median(napari),
+        ratio=statistics.median(ratios),
+        every_ratio=ratios,
+    )
+    return results
+
+
+def rate_in_script(size: int, settings: Settings, device: str | None) -> float:
     """Return the steps per second of a run as a script makes it."""
     from napari_vdip import deconvolve
 
-    return SETTINGS.steps / deconvolve(cells(size=size).blurred, SETTINGS).seconds
+    return settings.steps / deconvolve(cells(size=size).blurred, settings, device=device).seconds
 
 
-def rate_in_napari(size: int, show: bool, course: bool) -> float:
+def rate_in_napari(size: int, settings: Settings, device: str | None, drawn: str) -> float:
     """Return the steps per second of a run started by the button, in the worker's own clock."""
     import napari
     from qtpy.QtCore import QEventLoop
 
     from napari_vdip._widget import DeconvolutionWidget
 
-    viewer = napari.Viewer(show=show)
+    viewer = napari.Viewer(show=drawn != HIDDEN)
     widget = DeconvolutionWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Blind deconvolution")
     viewer.add_image(cells(size=size).blurred, name="cells")
-    widget.form.value = SETTINGS
-    if course:
+    widget.form.value = settings
+    widget.device.value = device or "auto"
+    if drawn == COURSE:
         widget.tabs.setCurrentWidget(widget.course)
     widget.run.native.click()
     events = QEventLoop()
@@ -47,29 +96,7 @@ def rate_in_napari(size: int, show: bool, course: bool) -> float:
     events.exec()
     seconds = viewer.layers["cells latent"].metadata["napari-vdip"]["seconds"]
     viewer.close()
-    return SETTINGS.steps / float(seconds)
-
-
-def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--hidden", action="store_true", help="do not draw the window")
-    parser.add_argument("--course", action="store_true", help="show the plot of the course")
-    arguments = parser.parse_args()
-    ratios = []
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as process:
-        for _ in range(arguments.repeats):
-            script = process.apply(rate_in_script, (arguments.size,))
-            window = not arguments.hidden, arguments.course
-            worker = process.apply(rate_in_napari, (arguments.size, *window))
-            ratios.append(worker / script)
-            print(
-                f"steps/s in a script {script:.2f}, in napari {worker:.2f}, ratio {ratios[-1]:.3f}",
-                flush=True,
-            )
-    print(f"median ratio {statistics.median(ratios):.3f}")
+    return settings.steps / float(seconds)
 
 
 if __name__ == "__main__":

@@ -269,6 +269,19 @@ def test_ways_are_kept_one_by_one_and_reach_the_report(tmp_path):
     assert (tmp_path / "images" / "benchmark_ways.png").exists()
 
 
+def test_what_the_window_draws_has_a_line_each_in_the_report(tmp_path):
+    results = common.Results(tmp_path / "results" / "worker.json", {"date": "2026"}, resume=False)
+    for drawn, ratio in (("image", 0.9), ("image and course", 0.8)):
+        key = {"part": "worker", "image_side": 64, "psf_side": 9, "preset": "default", "device": "cpu"}
+        rates = {"script": 10.0, "napari": 10 * ratio, "ratio": ratio, "every_ratio": [ratio]}
+        results.add({**key, "drawn": drawn}, None, **rates)
+    _, rows = report.read(results.path.parent)
+    lines = report.worker(rows).splitlines()[2:]
+    assert ["drawing image and course" in line for line in lines] == [False, True]
+    assert "**0.90**" in lines[0]
+    assert "**0.80**" in lines[1]
+
+
 def test_the_documents_have_a_place_for_every_table_and_plot():
     texts = [document.read_text() for document in report.DOCUMENTS]
     names = [name for text in texts for _, name, _ in report.MARKED.findall(text)]

@@ -272,7 +272,7 @@ def test_napari_shows_the_preferences_and_they_count(plugin_settings, npe2pm):
 
 
 def test_an_older_napari_without_preferences_has_the_defaults(monkeypatch):
-    monkeypatch.delattr("napari.settings.get_plugin_settings")
+    monkeypatch.delattr("napari.settings.get_plugin_settings", raising=False)
     assert _preferences.first() == _preferences.Start(Settings())
 
 

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from napari_vdip._batch_form import BatchForm
 from napari_vdip._batch_worker import ENDS, Batch, State, batching
 from napari_vdip._estimator import Estimator, counted, estimating_batch
-from napari_vdip._layouts import button
+from napari_vdip._layouts import button, scrolling
 from napari_vdip._tools import copy
 from napari_vdip._worker import release_memory
 from napari_vdip.report import duration
@@ -107,7 +107,7 @@ class BatchTab(QWidget):
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.what)
+        column.addWidget(scrolling(self.what))
         column.addWidget(self.table, stretch=1)
         for those in ((self.estimate, self.copy), (self.run, self.cancel)):
             row = QHBoxLayout()

@@ -115,6 +115,11 @@ class SideBySide:
         self._before: dict[Any, bool] = {}
         self._named: list[Layer] = []
         self._stride = 1
+        self._view: dict[str, Any] = {}
+
+    @property
+    def _camera(self) -> Any:
+        return self._viewer.scene.camera if hasattr(self._viewer, "scene") else self._viewer.camera
 
     @property
     def grid(self) -> Any:
@@ -127,6 +132,7 @@ class SideBySide:
         if not self._before:
             self._before = {layer: layer.visible for layer in self._viewer.layers}
             self._stride = self.grid.stride
+            self._view = {name: getattr(self._camera, name) for name in ("center", "zoom", "angles")}
         for layer in self._viewer.layers:
             layer.visible = layer in wanted
         self._named += show_names(wanted)
@@ -139,7 +145,7 @@ class SideBySide:
         self._viewer.reset_view(**({"layers": wanted} if hasattr(self._viewer, "scene") else {}))
 
     def restore(self) -> None:
-        """Show all layers as they were, over each other; new ones stay visible."""
+        """Show all layers as they were, over each other and from where they were; new ones stay visible."""
         before, self._before = self._before, {}
         self.grid.enabled = False
         if before:
@@ -149,7 +155,9 @@ class SideBySide:
         for layer in self._named:
             layer.name_overlay.visible = False
         self._named.clear()
-        self._viewer.reset_view()
+        for name, value in self._view.items():
+            setattr(self._camera, name, value)
+        self._view.clear()
 
 
 def show_names(layers: Iterable[Layer]) -> list[Layer]:

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSignalBlocker, QTimer, QUrl
-from qtpy.QtGui import QColor, QDesktopServices, QIcon, QPixmap
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QListWidget, QVBoxLayout, QWidget
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import QFileDialog
 
 from napari_vdip import _check_texts as texts
 from napari_vdip._check_actions import Actions
+from napari_vdip._check_controls import CheckControls
 from napari_vdip._check_jobs import Job, judging
 from napari_vdip._check_layers import SideBySide, companion
-from napari_vdip._check_panels import COLOURS, PsfPanel, VerdictPanel, button, heading, text
 from napari_vdip._checked import checked
 from napari_vdip._compare import METHODS
 from napari_vdip._layers import KEY
-from napari_vdip._layouts import scrolling
 
 if TYPE_CHECKING:
     from magicgui.widgets import ComboBox
@@ -31,19 +30,11 @@ if TYPE_CHECKING:
     from napari_vdip._settings_form import SettingsForm
     from napari_vdip.result import Deconvolution
 
-NOTHING = "Run a deconvolution, or select a layer of a result: here it is said how far it can be trusted."
-UNFINISHED = "This result has no verdict: its run is not over, or its latent or PSF layer is gone."
 SETTLED = 300
 """Milliseconds for which a plane is shown before it is judged."""
-LONGEST_LIST = 5
-"""Rows of the list of planes; more are scrolled."""
 
 
-ROW_MARGIN = 8
-"""Pixels above and below the text of a row."""
-
-
-class CheckTab(QWidget):
+class CheckTab(CheckControls):
     """Checks the result of the last run, or the one whose layer is selected, at the plane that is shown.
 
     Parameters
@@ -84,72 +75,8 @@ class CheckTab(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(SETTLED)
         self._timer.timeout.connect(self._judge_shown)
-        self._make_controls()
-        self._lay_out()
         self._connect()
         self.refresh()
-
-    def _make_controls(self) -> None:
-        self.title = text(NOTHING)
-        self.planes = QListWidget()
-        self.planes.setToolTip("Planes and channels with their verdicts. Choose one to see it.")
-        self.planes.setAccessibleName("Planes and channels")
-        self.judge_all = button("Judge all planes", "Judge one plane after the other.")
-        self.verdict, self.psf = VerdictPanel(), PsfPanel()
-        self.residual = button(
-            "Show the residual",
-            "Add a layer: the re-blurred latent image less the input, in standard deviations of the noise. "
-            "Blue is below zero, red above, full from four on. The specimen should not be seen in it.",
-        )
-        self.std_legend, self.calibrated = text(), text(texts.CALIBRATED)
-        self.confidence = button(
-            "Show as confidence",
-            f"Add a layer over the latent image. {texts.VEIL} Between, its opacity is std / standard "
-            "deviation of the latent plane.",
-        )
-        self.measurements = button(
-            "How well it is calibrated...", f"Open {texts.CALIBRATION} in the browser."
-        )
-        self.compare = button(
-            "Richardson-Lucy and Wiener",
-            "Restore the shown plane with the same point spread function by both methods of scikit-image, "
-            "and add the results as layers.",
-        )
-        self.beside = button(
-            "Side by side",
-            "Show input, latent image and the layers of other methods beside each other, in napari's grid; "
-            "again, and all is as before.",
-            checkable=True,
-        )
-        self.doing = QLabel()
-        self.doing.setToolTip("What is being computed in the background.")
-        self.stop = button("Stop", "Stop computing as soon as possible.")
-
-    def _lay_out(self) -> None:
-        self._sections = [
-            heading("Verdict"),
-            self.planes,
-            self.judge_all,
-            self.verdict,
-            self.residual,
-            heading("Point spread function"),
-            self.psf,
-            heading("Std map"),
-            self.std_legend,
-            self.confidence,
-            self.calibrated,
-            self.measurements,
-            heading("Compare"),
-            self.compare,
-            self.beside,
-        ]
-        row = QHBoxLayout()
-        row.addWidget(self.doing, stretch=1)
-        row.addWidget(self.stop)
-        column = QVBoxLayout(self)
-        column.addWidget(self.title)
-        column.addWidget(scrolling(*self._sections), stretch=1)
-        column.addLayout(row)
 
     def _connect(self) -> None:
         work, psf = self.work, self.psf
@@ -218,20 +145,11 @@ class CheckTab(QWidget):
             self._agreements.clear()
         if self.subject is not None:
             self.index = self.subject.shown(self._viewer.dims.point)
-            self._list_planes(self.subject)
+            self.list_planes(self.subject.planes, self.index)
+            for news in self.found.values():
+                self.mark(self.subject.planes, news)
         self._show()
         self._timer.start()
-
-    def _list_planes(self, this: Checked) -> None:
-        with QSignalBlocker(self.planes):
-            self.planes.clear()
-            self.planes.addItems([this.planes.name(index) for index in this.planes.indices])
-            self.planes.setCurrentRow(this.planes.indices.index(self.index))
-        rows = min(self.planes.count(), LONGEST_LIST)
-        row = self.planes.fontMetrics().height() + ROW_MARGIN
-        self.planes.setFixedHeight(rows * row + 2 * self.planes.frameWidth())
-        for news in self.found.values():
-            self._mark(this, news)
 
     def _on_moved(self, event: Any = None) -> None:
         """Follow the sliders."""
@@ -279,7 +197,7 @@ class CheckTab(QWidget):
         def take(news: News) -> None:
             if self.subject is not None and this.same(self.subject):
                 self.found[news.index] = news
-                self._mark(this, news)
+                self.mark(this.planes, news)
                 self._show()
 
         self._at = this, indices
@@ -299,29 +217,16 @@ class CheckTab(QWidget):
         if self.subject is not None and not (self.subject.same(this) and self.index in indices):
             self._timer.start()  # something else was chosen meanwhile
 
-    def _mark(self, this: Checked, news: News) -> None:
-        """Say in the list of planes what was found."""
-        item = self.planes.item(this.planes.indices.index(news.index))
-        if item is not None and news.diagnosis is not None:
-            answer = news.diagnosis.verdict.answer
-            mark = QPixmap(16, 16)
-            mark.fill(QColor(COLOURS[answer][0]))
-            item.setIcon(QIcon(mark))
-            item.setText(f"{this.planes.name(news.index)}: {answer}")
-
     # What is shown
 
     def _show(self, *_: Any) -> None:
         """Show what is known, and enable what makes sense now."""
         this, doing = self.subject, self.work.doing
         self.title.setText(
-            (UNFINISHED if self._layer is not None else NOTHING) if this is None else self._name(this)
+            self._name(this) if this else texts.UNFINISHED if self._layer is not None else texts.NOTHING
         )
-        for part in self._sections:
-            part.setVisible(this is not None)
-        self.doing.setText(doing or ("Judging..." if self._job else ""))
-        for part in (self.doing, self.stop):
-            part.setVisible(bool(doing) or self._job is not None)
+        self.show_sections(this is not None)
+        self.show_doing(doing or ("Judging..." if self._job else ""))
         self.psf.open.setEnabled(not doing)
         if this is None:
             return
@@ -330,45 +235,25 @@ class CheckTab(QWidget):
         self.judge_all.setVisible(several)
         self.judge_all.setEnabled(self._job is None)
         reached = self.index in this.reached
-        self._show_verdict(this, reached)
-        self._show_psf(this, reached, bool(doing))
+        self.show_verdict(self.found.get(self.index), self._why_none(reached))
+        self.show_psf(self.found.get(self.index), self._agreements.get(self.index), given=this.given)
+        self.psf.export.setEnabled(reached and not doing)
+        self.psf.reseed.setEnabled(reached and not doing and not this.given and this.source is not None)
         has_input, has_std = this.source is not None, this.result.std is not None
         self.residual.setEnabled(has_input and not doing)
         self.compare.setEnabled(has_input and reached and not doing)
         self.confidence.setEnabled(has_std and not doing)
-        self.calibrated.setVisible(has_std)
-        self.measurements.setVisible(has_std)
-        low, high = this.layers["std"].contrast_limits if "std" in this.layers else (0.0, 0.0)
-        self.std_legend.setText(texts.std_legend(low, high) if has_std else texts.NO_STD)
+        self.show_std(this)
 
     def _name(self, this: Checked) -> str:
         plane = this.planes.name(self.index)
         return f"{this.title}, {plane}" if plane else this.title
 
-    def _show_verdict(self, this: Checked, reached: bool) -> None:
-        news = self.found.get(self.index)
+    def _why_none(self, reached: bool) -> str:
+        """Say why there is no verdict on the plane, where there is none."""
         if not reached:
-            self.verdict.show_verdict(None, {}, "The run ended before this plane.")
-        elif news is None or news.diagnosis is None:
-            self.verdict.show_verdict(None, {}, "Not judged yet." if self._job is None else "Judging...")
-        else:
-            facts = texts.residual_facts(news.diagnosis)
-            self.verdict.show_verdict(news.diagnosis.verdict, facts, news.problem)
-
-    def _show_psf(self, this: Checked, reached: bool, busy: bool) -> None:
-        panel, news = self.psf, self.found.get(self.index)
-        facts = {}
-        if news is not None:
-            facts = texts.psf_facts(news.psf, panel.theoretical)
-            if self.index in self._agreements:
-                facts["two seeds"] = texts.agreement_of(self._agreements[self.index])
-            panel.advice.setText(texts.window_advice(news.psf, given=this.given))
-            panel.use_window.setText(texts.use_window(news.psf))
-        panel.facts.show_facts(facts)
-        panel.advice.setVisible(news is not None)
-        panel.use_window.setVisible(news is not None and bool(news.psf.advice) and not this.given)
-        panel.export.setEnabled(reached and not busy)
-        panel.reseed.setEnabled(reached and not busy and not this.given and this.source is not None)
+            return "The run ended before this plane."
+        return "Not judged yet." if self._job is None else "Judging..."
 
     # What can be done
 

@@ -154,7 +154,7 @@ class CoursePlot(QWidget):
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802
         """Small, but the axes can be read."""
-        return QSize(200, 220)
+        return QSize(200, 160)
 
     def showEvent(self, event: Any) -> None:  # noqa: N802
         """Draw what came while it could not be seen."""

@@ -72,8 +72,11 @@ class InputForm:
         )
         self.image.changed.connect(self._guess)
         viewer.layers.selection.events.active.connect(self.follow)
-        for event in ("inserted", "removed", "reordered", "renamed"):
+        for event in ("inserted", "removed", "reordered"):
             getattr(viewer.layers.events, event).connect(self.reset_choices)
+        viewer.layers.events.inserted.connect(lambda event: self._watch_name(event.value))
+        for layer in viewer.layers:
+            self._watch_name(layer)
         self.follow()
         self._guess()
 
@@ -164,6 +167,10 @@ class InputForm:
         if self.image.value is not None:
             self.axes.value = layer_axes(self.image.value)
         self.psf.reset_choices()
+
+    def _watch_name(self, layer: Layer) -> None:
+        """Follow its name; napari 0.6 has no event for all of them."""
+        layer.events.name.connect(self.reset_choices)
 
     def _images(self, widget: Any = None) -> list[Layer]:
         return self._of_type(Image)

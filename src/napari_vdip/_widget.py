@@ -100,6 +100,7 @@ class DeconvolutionWidget(QWidget):
         hidden = form_of(form.advanced.values())
         advanced.setContent(hidden)
         advanced.collapse(animate=False)
+        advanced.toggleButton().setToolTip("All other settings; a preset fills them in.")
         advanced.toggleButton().toggled.connect(hidden.setVisible)  # or Tab would go through all of them
         hidden.hide()
         what = [inputs.image, inputs.axes, inputs.planes, inputs.region]
@@ -118,6 +119,9 @@ class DeconvolutionWidget(QWidget):
             box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             box.installEventFilter(self)
         self.tabs = QTabWidget()
+        bar = self.tabs.tabBar()
+        assert bar is not None
+        bar.setAccessibleName("Parts of the panel")
         self.tabs.addTab(deconvolve, "Deconvolve")
         self.tabs.addTab(self.course, "Course")
         self.tabs.addTab(self.check, "Check")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
-from numbers import Integral, Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+from napari_vdip.validation import check, integers, window
 
 Prior = Literal["none", "sparse", "extreme"]
 Channels = Literal["separate", "joint"]
@@ -232,51 +233,9 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        shape = self.psf_shape
-        if isinstance(shape, Integral):
-            shape = (int(shape), int(shape))
-        object.__setattr__(self, "psf_shape", _integers("psf_shape", shape, 3))
-        object.__setattr__(self, "widths", _integers("widths", self.widths, 4, LARGEST_WIDTH))
-        if len(self.psf_shape) != 2 or not all(size % 2 for size in self.psf_shape):
-            raise ValueError(f"psf_shape: expected one or two odd numbers, got {self.psf_shape}")
-        if len(self.widths) != 5:
-            raise ValueError(f"widths: expected five numbers, got {self.widths}")
-        for name, choices in (
-            ("prior", get_args(Prior)),
-            ("channels", get_args(Channels)),
-            ("psf_source", get_args(PsfSource)),
-            ("psf_generator", get_args(PsfGenerator)),
-            ("bright_variance", get_args(BrightVariance)),
-            ("variational", (True, False)),
-            ("mixed_precision", (True, False)),
-            ("gaussians", (True, False)),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
-        for item in fields(self):
-            value, limits = getattr(self, item.name), item.metadata
-            if "max" in limits and not (value is None and "None" in str(item.type)):
-                whole = isinstance(item.default, int)
-                if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
-                    raise ValueError(
-                        f"{item.name}: expected {'an integer' if whole else 'a number'}, got {value!r}"
-                    )
-                if not limits["min"] <= value <= limits["max"]:
-                    raise ValueError(
-                        f"{item.name}: expected {limits['min']} to {limits['max']}, got {value}"
-                    )
-        if self.bound_until < self.similarity_from:
-            raise ValueError(
-                f"similarity_from: expected at most bound_until = {self.bound_until}, so that every step "
-                f"has an objective, got {self.similarity_from}"
-            )
-
-        if self.psf_source != "plane" and not self.rounds:
-            raise ValueError(
-                "psf_source: expected 'plane', since only the refinement of VDIP-Sparse takes a known "
-                f"point spread function, got {self.psf_source!r} with {self.method} and refinements = "
-                f"{self.refinements}"
-            )
+        object.__setattr__(self, "psf_shape", window("psf_shape", self.psf_shape))
+        object.__setattr__(self, "widths", integers("widths", self.widths, 4, LARGEST_WIDTH))
+        check(self)
 
     @classmethod
     def paper(cls, **changes: Any) -> Settings:
@@ -312,19 +271,6 @@ class Settings:
     def rounds(self) -> int:
         """Rounds of refinement of this method: its closed form is that of the sparse gradient prior."""
         return self.refinements if self.method == "VDIP-Sparse" else 0
-
-
-def _integers(name: str, values: Any, smallest: int, largest: int = 2**31 - 1) -> tuple[int, ...]:
-    """Check that values are integers within limits, and return them as a tuple."""
-    try:
-        items = tuple(values)
-    except TypeError:
-        raise ValueError(f"{name}: expected integers, got {values!r}") from None
-    if not all(isinstance(item, Integral) and int(item) >= smallest for item in items):
-        raise ValueError(f"{name}: expected integers of at least {smallest}, got {values!r}")
-    if any(int(item) > largest for item in items):
-        raise ValueError(f"{name}: expected integers of at most {largest}, got {values!r}")
-    return tuple(int(item) for item in items)
 
 
 PAPER: dict[str, Any] = {
