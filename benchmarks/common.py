@@ -141,7 +141,8 @@ class Results:
         """Write the file; it appears under its name only when it is whole."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(f".part-{self.path.name}")
-        part.write_text(json.dumps({"runs": self.runs, "rows": self.rows}, indent=1, allow_nan=False))
+        text = json.dumps({"runs": self.runs, "rows": self.rows}, indent=1, allow_nan=False)
+        part.write_text(f"{text}\n")
         part.replace(self.path)
 
 

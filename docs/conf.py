@@ -36,9 +36,15 @@ napoleon_use_ivar = True
 napoleon_use_param = False  # types are words such as "array", not names to link to
 napoleon_use_rtype = False
 
+linkcheck_retries = 3
+linkcheck_timeout = 30
+linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]  # made by scripts
+
 html_theme = "pydata_sphinx_theme"
 html_title = "napari-vdip"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_sidebars = {"**": []}  # pages have no pages below them
 html_theme_options = {
     "github_url": "https://github.com/napari-vdip/napari-vdip",

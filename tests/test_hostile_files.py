@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import json
 import os
 import pickle
@@ -165,6 +166,38 @@ def test_a_store_that_claims_more_than_there_can_be_is_refused(place, shape, chu
     kind, reason = outcome(edited(place / "a.zarr", claim, "0/zarr.json"))
     assert kind == "failed"
     assert message in reason
+
+
+EXPANDED = 64 * 2**20
+"""Bytes that come out of a strip or a chunk of 5 184, a thousand times of what goes in."""
+
+
+def test_a_strip_that_expands_past_its_image_is_refused(place):
+    path = saved(place / "a.tif")
+    strip = zlib.compress(bytes(EXPANDED), 9)
+    start = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(strip)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags["StripOffsets"].overwrite(start)
+        file.pages[0].tags["StripByteCounts"].overwrite(len(strip))
+    kind, reason = outcome(path)
+    assert kind == "failed"
+    assert reason
+
+
+def test_a_chunk_that_expands_past_its_image_is_refused(place):
+    def compress(data):
+        data["codecs"] = [
+            {"name": "bytes", "configuration": {"endian": "little"}},
+            {"name": "gzip", "configuration": {"level": 9}},
+        ]
+
+    path = edited(place / "a.zarr", compress, "0/zarr.json")
+    (path / "0" / "c" / "0" / "0").write_bytes(gzip.compress(bytes(EXPANDED), 9))
+    kind, reason = outcome(path)
+    assert kind == "failed"
+    assert reason
 
 
 ENTITIES = "".join(f'<!ENTITY {chr(98 + i)} "{f"&{chr(97 + i)};" * 10}">' for i in range(9))

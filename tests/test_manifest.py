@@ -31,7 +31,8 @@ def test_commands_are_in_menus_that_napari_lets_plugins_fill(manifest):
     from napari._app_model.constants._menus import is_menu_contributable
 
     menus = manifest.contributions.menus
-    assert all(map(is_menu_contributable, menus))
+    missing = {menu for menu in menus if not is_menu_contributable(menu)}
+    assert missing <= {"napari/layers/metadata"}  # older napari: in its palette alone
     known = {command.id for command in manifest.contributions.commands}
     assert {item.command for items in menus.values() for item in items} <= known
 

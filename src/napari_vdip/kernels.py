@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import center_of_mass, shift
 
 Array = NDArray[np.float64]
 CENTRING_ROUNDS = 3
@@ -17,12 +16,16 @@ CENTRING_ROUNDS = 3
 
 def off_centre(psf: NDArray[np.floating]) -> tuple[float, float]:
     """``(y, x)`` of the centroid of a ``(Y, X)`` point spread function from its central pixel."""
+    from scipy.ndimage import center_of_mass  # here, so that the panel opens without it
+
     y, x = center_of_mass(np.asarray(psf, np.float64))
     return float(y - (psf.shape[0] - 1) / 2), float(x - (psf.shape[1] - 1) / 2)
 
 
 def moved(psf: NDArray[np.floating], by: tuple[float, float]) -> Array:
     """Move a ``(Y, X)`` point spread function by ``(y, x)`` pixels; it stays non-negative, sum one."""
+    from scipy.ndimage import shift
+
     result = shift(np.asarray(psf, np.float64), by, order=3, mode="grid-constant").clip(0)
     total = result.sum()
     normalised: Array = result / total
