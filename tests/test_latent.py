@@ -17,7 +17,7 @@ from napari_vdip.metrics import aligned_quality
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend
 from napari_vdip.posterior import sparse_precision
-from napari_vdip.refinement import refine
+from napari_vdip.refinement import refine, sharpness
 from napari_vdip.scenes import cells
 
 KNOWN = plane.Plane.KNOWN_STEPS
@@ -60,7 +60,7 @@ def test_every_round_counts_on_and_keeps_the_kernel(blurred, rng):
     image, kernel = blurred
     variance = noise_variance(image)
     made = []
-    for estimate in restore(image, kernel, None, 3, rng, variance, 1.0, step=4, steps=9):
+    for estimate in restore(image, kernel, None, 3, rng, variance, 1.0, misfit=3.0, step=4, steps=9):
         assert torch.is_grad_enabled()
         assert torch.equal(estimate.kernel, kernel)
         assert estimate.posterior.mean.shape == (1, 2, 44, 50)
@@ -74,16 +74,17 @@ def test_every_round_counts_on_and_keeps_the_kernel(blurred, rng):
 def test_without_a_start_the_first_round_has_the_weights_of_the_blurred_image(pooling, blurred, rng):
     image, kernel = blurred
     variance = noise_variance(image)
-    first = next(restore(image, kernel, None, 1, rng, variance, pooling))
+    first = next(restore(image, kernel, None, 1, rng, variance, pooling, psf_error=1e-3, misfit=4.0))
     canvas = extend(image, (5, 7))
-    expected = sparse_precision(canvas, kernel, variance.sqrt(), pooling=pooling).mean(image, canvas)
+    precision = sparse_precision(canvas, kernel, 2 * variance.sqrt(), pooling=pooling, psf_error=1e-3)
+    expected = precision.mean(image, canvas)
     assert torch.equal(first.posterior.mean, expected)
 
 
 def test_the_refinement_ends_with_these_rounds(blurred):
     image, kernel = blurred
     begin = Estimate("search", 1, 8, Posterior(extend(image, (5, 7))), kernel, {})
-    settings = Settings(psf_shape=(5, 7), refinements=7, pooling=0.5)
+    settings = Settings(psf_shape=(5, 7), refinements=7, pooling=0.5, psf_error=1e-3)
     refined = list(refine(image, begin, settings, torch.Generator().manual_seed(3)))
     found = refined[-PIXEL_ROUNDS - 1]
     again = restore(
@@ -94,6 +95,8 @@ def test_the_refinement_ends_with_these_rounds(blurred):
         torch.Generator().manual_seed(3),
         noise_variance(image),
         0.5,
+        psf_error=1e-3,
+        misfit=sharpness(image, noise_variance(image)),
         step=found.step,
         steps=8,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -176,6 +177,20 @@ def test_what_is_unresolved_widens_the_prior_of_a_flat_image_by_the_closed_form(
     assert down[0, 0, 0, 0] == pytest.approx(0.5 / (0.2 * 0.25 / 11 + floor))
     assert down[0, 0, 5, 0] == pytest.approx(0.5 / (0.25 + 0.2 * 0.25 / 11 + floor))
     assert right[0, 0, 0, 0] == pytest.approx(0.5 / floor)
+
+
+def test_an_error_of_the_kernel_adds_what_it_is_expected_to_add_to_the_data_term(precision, rng):
+    """For errors that are differences of neighbours with random signs, whose squares have the given sum."""
+    psf_error, noise = 0.03, torch.full_like(NOISE, 0.02)
+    x = torch.zeros(CANVAS, dtype=noise.dtype)
+    x[..., 4:-4, 4:-4] = torch.rand(x[..., 4:-4, 4:-4].shape, generator=rng, dtype=x.dtype)
+    size = (psf_error / 4) ** 0.5
+    expected = 0.0
+    for down, right in itertools.product((-size, size), repeat=2):
+        error = torch.tensor([[-down - right, right], [down, 0.0]], dtype=x.dtype)
+        expected += float(blur(x, error[None, None]).square().sum()) / 0.02**2 / 4
+    sure, unsure = (sparse_precision(x, precision.kernel, noise, psf_error=e) for e in (0.0, psf_error))
+    assert float((x * (unsure @ x - sure @ x)).sum()) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("pooling", [0.0, 1.0])

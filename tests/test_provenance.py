@@ -310,7 +310,7 @@ def test_a_result_says_how_to_make_it_and_sets_the_form_again(panel, qtbot, qapp
     _commands.copy_settings(latent)
     assert eval(qapp.clipboard().text(), {"Settings": Settings}) == TINY
     _commands.copy_command(latent)
-    assert "whole images" in notification_manager.records[-1].message
+    assert "all planes" in notification_manager.records[-1].message
 
     viewer.layers.remove("box")
     panel.form.value = Settings()

@@ -17,7 +17,19 @@ from napari_vdip.images import Intensities
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend, size_of
 from napari_vdip.prediction import Prediction
-from napari_vdip.refinement import FLOORS, GAPS, PIXEL_ROUNDS, SMOOTH, centre, floor_of, refine
+from napari_vdip.refinement import (
+    FLOOR,
+    GAPS,
+    PIXEL_ROUNDS,
+    PSF_ERROR,
+    SHARPEST,
+    SMOOTH,
+    centre,
+    floor_of,
+    psf_error_of,
+    refine,
+    sharpness,
+)
 from napari_vdip.scenes import gaussian_psf, specimen
 from napari_vdip.settings import Settings
 from napari_vdip.widths import TRIALS, gaussian
@@ -49,27 +61,42 @@ def centroid(kernel):
     return float((k.sum(1) * y).sum()), float((k.sum(0) * x).sum())
 
 
-# --- the floor of the gradient -----------------------------------------------------------------------
+# --- what fine detail says of an image ---------------------------------------------------------------
 
 
-def test_the_floor_falls_with_fine_detail_between_its_limits(monkeypatch):
-    variance = torch.tensor([1e-4, 4e-4, 9e-4]).view(1, 1, 1, 3)
-    levels = []
+def test_an_image_is_as_sharp_as_its_fine_detail_between_limits(monkeypatch):
+    found = []
     for detail in (0.5, 1, SMOOTH, 2 * SMOOTH, 1000):
         monkeypatch.setattr(refinement, "fine_detail", lambda *_, detail=detail: detail)
-        levels.append(floor_of(variance, variance, Settings()) / 0.02)
-    assert levels == pytest.approx([FLOORS[1]] * 3 + [FLOORS[1] / 4, FLOORS[0]])
+        found.append(sharpness(torch.rand(1, 1, 8, 8), torch.ones(1, 1, 8, 8)))
+    assert found == [1, 1, 1, 4, SHARPEST]
 
 
-def test_the_help_of_the_floor_names_its_limits():
-    text = next(item for item in fields(Settings) if item.name == "gradient_floor").metadata["help"]
-    assert all(str(limit) in text for limit in FLOORS)
+@pytest.mark.parametrize("sharp", [1, 4, SHARPEST])
+def test_the_floor_falls_and_the_error_of_the_psf_grows_with_sharpness(sharp):
+    variance = torch.tensor([1e-4, 4e-4, 9e-4]).view(1, 1, 1, 3)
+    assert floor_of(sharp, variance, Settings()) == pytest.approx(0.02 * FLOOR / sharp)
+    assert psf_error_of(sharp, Settings()) == pytest.approx(PSF_ERROR * sharp**2)
 
 
-def test_a_floor_that_is_named_holds_for_every_image():
-    variance = torch.full((1, 1, 8, 8), 1e-4)
-    for image in (torch.rand(1, 1, 8, 8), variance):
-        assert floor_of(image, variance, Settings(gradient_floor=0.3)) == pytest.approx(0.003)
+@pytest.mark.parametrize(
+    ("name", "limits"),
+    [
+        ("gradient_floor", (FLOOR, FLOOR / SHARPEST)),
+        ("psf_error", (PSF_ERROR, PSF_ERROR * SHARPEST**2)),
+    ],
+)
+def test_the_help_names_what_is_found_for_an_image(name, limits):
+    text = next(item for item in fields(Settings) if item.name == name).metadata["help"]
+    assert all(f"{limit:g}" in text for limit in limits)
+    assert getattr(Settings.preset("photograph"), name) == pytest.approx(limits[1])
+
+
+def test_what_is_named_holds_for_every_image():
+    settings = Settings(gradient_floor=0.3, psf_error=0.0)
+    for sharp in (1, SHARPEST):
+        assert floor_of(sharp, torch.full((1, 1, 8, 8), 1e-4), settings) == pytest.approx(0.003)
+        assert psf_error_of(sharp, settings) == 0
 
 
 # --- centring ----------------------------------------------------------------------------------------

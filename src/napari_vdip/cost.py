@@ -251,7 +251,7 @@ def work(
     plane = Plane(image, settings, device, kernel)
     canvas = extend(plane.image, settings.psf_shape)
     estimate = Estimate("refinement", 1, 1, Posterior(canvas), kernel, {})
-    candidate = Candidate(plane.image, canvas, kernel, floor_of(plane.image, plane.variance, settings))
+    candidate = Candidate(plane.image, canvas, kernel, floor_of(plane.sharpness, plane.variance, settings))
     batch = torch.Size((BATCH, *canvas.shape[1:]))
     steps = Search(plane.image, settings, plane.rng).estimates()
 

@@ -34,6 +34,8 @@ def restore(
     variance: Tensor,
     pooling: float,
     *,
+    psf_error: float = 0.0,
+    misfit: float = 1.0,
     step: int = 0,
     steps: int | None = None,
 ) -> Iterator[Estimate]:
@@ -56,6 +58,10 @@ def restore(
         Of the image's noise, ``(1, C, Y, X)``.
     pooling : float
         Distance in pixels over which neighbours share the weights of the prior.
+    psf_error : float
+        Expected sum of the squared errors of the kernel (see `sparse_precision`).
+    misfit : float
+        Variance of the noise and of what else the model does not explain, relative to that of the noise.
     step, steps : int
         Number of the step before, and of the last one; those of these rounds alone if not given.
 
@@ -65,17 +71,19 @@ def restore(
         Posterior mean, the kernel, and the noise level, after each round.
     """
     steps = step + rounds if steps is None else steps
-    noise = variance.sqrt()
+    noise = (misfit * variance).sqrt()
     blurred = extend(image, size_of(kernel))
     mean = blurred if start is None else start
     with torch.no_grad():
-        precision = sparse_precision(blurred, kernel, noise, pooling=pooling)
+        precision = sparse_precision(blurred, kernel, noise, pooling=pooling, psf_error=psf_error)
     for done in range(1, rounds + 1):
         with torch.no_grad():  # never across a yield, where the caller's code runs
             if done > 1 or start is not None:
                 samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), rng)
                 variances = gradient_variances(samples)
-                precision = sparse_precision(mean, kernel, noise, variances, pooling=pooling)
+                precision = sparse_precision(
+                    mean, kernel, noise, variances, pooling=pooling, psf_error=psf_error
+                )
             mean = precision.mean(image, mean)
         terms = {"noise": variance.mean().sqrt()}
         yield Estimate("refinement", step + done, steps, Posterior(mean), kernel, terms)

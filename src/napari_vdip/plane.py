@@ -23,7 +23,7 @@ from napari_vdip.posterior import (
     sparse_precision,
     standard_deviation,
 )
-from napari_vdip.refinement import refine
+from napari_vdip.refinement import psf_error_of, refine, sharpness
 from napari_vdip.search import Search
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class Plane:
         self.intensities = Intensities.of(image, settings.headroom)
         self.image = self.intensities.to_tensor(image).to(device)
         self.variance = noise_variance(self.image)
+        self.sharpness = sharpness(self.image, self.variance)
         self.rng = torch.Generator(device).manual_seed(settings.seed)
         self._search: Search | None = None
 
@@ -123,9 +124,17 @@ class Plane:
         From a checkpoint, its own is the first.
         """
         if self.kernel is not None:
-            known, rounds = self.kernel, self.KNOWN_STEPS
+            given = self.settings.psf_source == "given"
             yield from restore(
-                self.image, known, None, rounds, self.rng, self.variance, self.settings.pooling
+                self.image,
+                self.kernel,
+                None,
+                self.KNOWN_STEPS,
+                self.rng,
+                self.variance,
+                self.settings.pooling,
+                psf_error=0.0 if given else psf_error_of(self.sharpness, self.settings),
+                misfit=self.sharpness,
             )
             return
         try:

@@ -41,6 +41,8 @@ RANGE_MEAN = 0.5
 GRADIENT_FLOOR = 1.0
 """Added to the second moments, in noise variances: flat areas would drive them, and with them the std
 map, to zero, and gradients below the noise cannot be told from none."""
+MEAN_SPECTRUM = 4.0
+"""Of both differences together, the mean of their squared spectrum over all frequencies."""
 SOLVER_STEPS = 15
 BATCH = 4
 """Samples drawn at a time."""
@@ -123,6 +125,7 @@ def sparse_precision(
     variances: tuple[Tensor, Tensor] | None = None,
     unresolved: float = 0.0,
     pooling: float = 0.0,
+    psf_error: float = 0.0,
 ) -> Precision:
     """Precision under the sparse gradient prior, whose weights are tight at the given moments.
 
@@ -141,14 +144,21 @@ def sparse_precision(
         trace in `mean`: without this, the precision would be sure that there is none.
     pooling : float
         Distance in pixels over which neighbours share their weights, see `pooled`.
+    psf_error : float
+        Expected sum of the squared errors of the kernel. The image that a wrong kernel needs to explain
+        all of the data rings; the expectation of the data term over such errors has a weight on structure
+        that is the same everywhere. Errors of neighbouring entries of the kernel cancel, so that slow
+        structure passes as it should: it is a weight on gradients, one on the image itself on average
+        over all frequencies.
     """
     down, right = gradient_moments(Posterior(mean))
     hidden = [unresolved * moments.mean((-2, -1), keepdim=True) for moments in (down, right)]
     if variances is not None:
         down, right = down + variances[0], right + variances[1]
     down, right = pooled(down, right, pooling)
-    floor = GRADIENT_FLOOR / noise.square().reciprocal().mean((-2, -1), keepdim=True)
-    weights = (0.5 / (down + hidden[0] + floor), 0.5 / (right + hidden[1] + floor))
+    confidence = noise.square().reciprocal().mean((-2, -1), keepdim=True)
+    floor, doubt = GRADIENT_FLOOR / confidence, psf_error * confidence / MEAN_SPECTRUM
+    weights = (0.5 / (down + hidden[0] + floor) + doubt, 0.5 / (right + hidden[1] + floor) + doubt)
     return Precision(kernel, noise, weights)
 
 

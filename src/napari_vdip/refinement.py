@@ -34,10 +34,14 @@ FIRST_NOISE = 0.01
 """Noise level of the first round, in [0, 1] units; later rounds lower it to that of the image."""
 ANNEALED = 0.8
 """Part of the kernel's rounds in which it is lowered."""
-FLOORS = (0.01, 0.05)
-"""Smallest and largest floor of the gradient, in noise levels, that is found for an image."""
+FLOOR = 0.05
+"""Floor of the gradient, in noise levels, of an image without detail as fine as its pixels."""
+PSF_ERROR = 2e-4
+"""Expected sum of the squared errors of its kernel."""
 SMOOTH = 2.0
-"""Fine detail, relative to the noise, up to which the floor is the largest; then it falls as the square."""
+"""Fine detail, relative to the noise, up to which an image has none."""
+SHARPEST = 5.0
+"""Largest sharpness of an image."""
 GAPS = (1, 2, 4)
 """Sides in pixels of what is left out, where kernels are compared. Widths are tried with the first. Over
 the narrow ones the neighbours predict an image that is all but free of noise, whatever the kernel."""
@@ -74,7 +78,8 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
 
     with torch.no_grad():  # never across a yield, where the caller's code runs
         last = float(variance.min().sqrt())
-        floor = floor_of(image, variance, settings)
+        sharp = sharpness(image, variance)
+        floor = floor_of(sharp, variance, settings)
         candidate = Candidate(image, *centre(start.posterior.mean, start.kernel), floor)
         blurred = mean = extend(image, window)
     for done in range(1, kernel_rounds + 1):
@@ -106,26 +111,46 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
             yield estimate(done, mean, kernel, variance)
         if sum(gains) <= WORTH * math.hypot(*errors):
             kernel, mean = gaussian.kernel, gaussian.mean
-    step, steps = start.step + done, start.steps
     yield from restore(
-        image, kernel, mean, pixel_rounds, rng, variance, settings.pooling, step=step, steps=steps
+        image,
+        kernel,
+        mean,
+        pixel_rounds,
+        rng,
+        variance,
+        settings.pooling,
+        psf_error=psf_error_of(sharp, settings),
+        misfit=sharp,
+        step=start.step + done,
+        steps=start.steps,
     )
 
 
-def floor_of(image: Tensor, variance: Tensor, settings: Settings) -> float:
+def sharpness(image: Tensor, variance: Tensor) -> float:
+    """Return how much fine detail stands out of the noise, between one and `SHARPEST`.
+
+    For an image ``(1, C, Y, X)`` in [0, 1] and the variance of its noise, of the same shape. It tells what
+    was seen through a lens, whose structure is smooth on the scale of pixels, from photographs, whose edges
+    are one pixel wide. These are blurred by bent tracks, of which more can be wrong than of a spot, and
+    their noise is so weak that what the model leaves out matters more: the variance of both together is
+    taken to be that of the noise times the sharpness.
+    """
+    return min(max(fine_detail(image, variance) / SMOOTH, 1.0) ** 2, SHARPEST)
+
+
+def floor_of(sharp: float, variance: Tensor, settings: Settings) -> float:
     """Return the gradient, in [0, 1] units, below which the prior makes no difference.
 
-    For an image ``(1, C, Y, X)`` in [0, 1] and the variance of its noise, of the same shape.
-
-    Under a lens, structure is smooth on the scale of pixels, and the prior is not to sharpen it; the edges
-    of a photograph are one pixel wide, and tell of its blur only as far as the prior lets them be.
+    The prior is not to sharpen smooth structure; sharp edges tell of their blur only as far as the prior
+    lets them be.
     """
-    levels = settings.gradient_floor
-    if levels is None:
-        smallest, largest = FLOORS
-        excess = max(fine_detail(image, variance) / SMOOTH, 1.0)
-        levels = max(largest / excess**2, smallest)
+    levels = FLOOR / sharp if settings.gradient_floor is None else settings.gradient_floor
     return levels * float(variance.median().sqrt())
+
+
+def psf_error_of(sharp: float, settings: Settings) -> float:
+    """Return the sum of squared errors that is expected of the kernel, for the sharpness of an image."""
+    return PSF_ERROR * sharp**2 if settings.psf_error is None else settings.psf_error
 
 
 def rounds_of(settings: Settings) -> tuple[int, int, int]:
