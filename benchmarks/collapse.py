@@ -22,7 +22,7 @@ from napari_vdip.generators import Posterior
 from napari_vdip.metrics import kernel_error
 from napari_vdip.operators import crop, size_of
 from napari_vdip.scenes import Scene, cells, gaussian_psf, specimen
-from napari_vdip.search import PUBLISHED_PRIOR_WEIGHTS, Objective
+from napari_vdip.search import PUBLISHED_PRIOR_WEIGHTS, Objective, total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,16 +151,20 @@ def orders(scene: Scene) -> list[dict[str, float]]:
 
 def largest(objective: Objective, mean: torch.Tensor, kernel: torch.Tensor) -> float:
     """Return the bound of a mean and a kernel, where variational with the best standard deviation."""
+
+    def bound(posterior: Posterior) -> torch.Tensor:
+        return total(objective.bound(posterior, kernel, second_half=False))
+
     if not objective.settings.variational:
-        return float(objective.bound(Posterior(mean), kernel, second_half=False))
+        return float(bound(Posterior(mean)))
     log_std = torch.full_like(mean, -3).requires_grad_()
     optimizer = torch.optim.Adam([log_std], SPREAD_RATE)
     for _ in range(SPREAD_STEPS):
         optimizer.zero_grad()
-        (-objective.bound(Posterior(mean, log_std), kernel, second_half=False)).backward()
+        (-bound(Posterior(mean, log_std))).backward()
         optimizer.step()
     posterior = Posterior(mean, log_std.detach())
-    values = [objective.bound(posterior, kernel, second_half=False) for _ in range(SPREAD_SAMPLES)]
+    values = [bound(posterior) for _ in range(SPREAD_SAMPLES)]
     return float(torch.stack(values).mean())
 
 

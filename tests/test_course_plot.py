@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import qtpy
+from qtpy.QtGui import QTextDocument
 
-from napari_vdip._course_plot import CoursePlot, Curves
+from napari_vdip._course_plot import LINES, CoursePlot, Curves
 from napari_vdip._worker import Step
+from napari_vdip.estimate import OBJECTIVE
 
 
 @pytest.fixture
@@ -15,11 +17,16 @@ def plot(qtbot):
     return plot
 
 
+TERMS = {"data": -60.0, "similarity": 0.5}
+
+
 def course(search, refinement):
     curves = Curves()
     for number in range(1, search + refinement + 1):
         early = number <= search
-        stage, terms = ("search", {"loss": 100 / number}) if early else ("refinement", {"noise": 0.1})
+        stage, terms = (
+            ("search", dict(TERMS, loss=100 / number)) if early else ("refinement", {"noise": 0.1})
+        )
         curves.add(Step((), number, stage, terms))
         if number % 3 == 0:
             curves.residual[-1] = 1 + 1 / number
@@ -27,7 +34,7 @@ def course(search, refinement):
 
 
 def drawn(plot):
-    (loss,), (residual,) = plot.objective.listDataItems(), plot.residual.listDataItems()
+    (loss, *_), (residual,) = plot.objective.listDataItems(), plot.residual.listDataItems()
     return loss.getOriginalDataset(), residual.getOriginalDataset()
 
 
@@ -53,6 +60,19 @@ def test_every_step_is_drawn_with_its_number(plot, qtbot):
     assert np.allclose(residual, 1 + 1 / told)
 
 
+def test_the_terms_are_drawn_as_parts_of_what_is_minimised_and_only_those_there_are_have_a_name(plot):
+    plot.show()
+    plot.show_course(course(4, 3))
+    drawn = dict(zip(LINES, plot.objective.listDataItems(), strict=True))
+    for name, value in TERMS.items():
+        assert np.array_equal(
+            drawn[name].getOriginalDataset()[1], [-value] * 4 + [np.nan] * 3, equal_nan=True
+        )
+    said = QTextDocument()
+    said.setHtml(plot.objective.titleLabel.text)
+    assert said.toPlainText() == "objective = data + similarity"
+
+
 def test_what_cannot_be_seen_is_drawn_when_it_can(plot, qtbot):
     plot.show_course(course(4, 3))
     assert drawn(plot)[0][0] is None or len(drawn(plot)[0][0]) == 0
@@ -64,9 +84,11 @@ def test_the_result_completes_what_the_reports_have_told():
     curves = course(4, 1)
     stages = np.array(["search"] * 4 + ["refinement"] * 4)
     loss = np.array([*range(4), *[np.nan] * 4], np.float32)
-    curves.complete({"stage": stages, "loss": loss}, noise=0.7)
+    parts = {name: np.full(8, np.nan, np.float32) for name in OBJECTIVE} | {"entropy": -loss}
+    curves.complete({"stage": stages, "loss": loss} | parts, noise=0.7)
     assert curves.stages == stages.tolist()
-    assert np.array_equal(curves.loss, loss, equal_nan=True)
+    assert np.array_equal(curves.terms["loss"], loss, equal_nan=True)
+    assert np.array_equal(curves.terms["entropy"], loss, equal_nan=True)
     assert curves.residual[2] == 1 + 1 / 3
     assert curves.residual[-1] == 0.7
     assert len(curves.residual) == 8

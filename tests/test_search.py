@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from napari_vdip.estimate import OBJECTIVE
 from napari_vdip.generators import KERNEL_NOISE_LENGTH, NOISE_CHANNELS, FreeKernel, KernelGenerator
 from napari_vdip.search import Objective, Search, build_generators
 from napari_vdip.settings import METHODS, Settings
@@ -210,7 +211,12 @@ def test_stages_and_steps_are_counted_over_the_whole_run():
 
 @pytest.mark.parametrize(
     ("bound_until", "similarity_from", "progress", "parts"),
-    [(0.4, 0.4, 0.39, "b"), (0.4, 0.4, 0.4, "s"), (1.0, 0.0, 0.5, "bs"), (1.0, 0.5, 0.2, "b")],
+    [
+        (0.4, 0.4, 0.39, ["data"]),
+        (0.4, 0.4, 0.4, ["similarity"]),
+        (1.0, 0.0, 0.5, ["data", "similarity"]),
+        (1.0, 0.5, 0.2, ["data"]),
+    ],
 )
 def test_the_objective_holds_the_parts_that_the_schedule_names(
     bound_until, similarity_from, progress, parts
@@ -220,26 +226,39 @@ def test_the_objective_holds_the_parts_that_the_schedule_names(
     generator, kernel_generator = build_generators(1, settings)
     posterior = generator(torch.rand(1, NOISE_CHANNELS, 38, 42, generator=rng_of(settings)))
     kernel = kernel_generator(torch.rand(1, KERNEL_NOISE_LENGTH, generator=rng_of(settings)))
-    value = Objective(y, settings, rng_of(settings))(posterior, kernel, progress).detach()
+    found = Objective(y, settings, rng_of(settings))(posterior, kernel, progress)
     rng = rng_of(settings)
     x = posterior.mean + posterior.log_std.exp() * torch.randn(posterior.mean.shape, generator=rng)
     terms = {
-        "b": 7 * plain_data_term(x, kernel, y),
-        "s": plain_similarity(correlate(kernel, posterior.mean), y),
+        "data": 7 * plain_data_term(x, kernel, y),
+        "similarity": plain_similarity(correlate(kernel, posterior.mean), y),
     }
-    torch.testing.assert_close(value, sum(terms[part] for part in parts).detach())
+    assert list(found) == parts
+    for name, value in found.items():
+        torch.testing.assert_close(value, terms[name])
 
 
 def test_without_weight_a_prior_leaves_the_objective_of_a_point_estimate_as_it_is():
     posterior = build_generators(1, paper(variational=False))[0](torch.rand(1, NOISE_CHANNELS, 38, 42))
     kernel = torch.full((1, 1, 5, 7), 1 / 35)
-    values = [
-        Objective(picture(), paper(variational=False, prior=prior, prior_weight=0.0), torch.Generator())(
-            posterior, kernel, 0
-        )
-        for prior in ("none", "sparse", "extreme")
-    ]
-    assert values[0] == values[1] == values[2]
+    for prior in ("none", "sparse", "extreme"):
+        settings = paper(variational=False, prior=prior, prior_weight=0.0)
+        terms = Objective(picture(), settings, torch.Generator())(posterior, kernel, 0)
+        assert [name for name, value in terms.items() if value != 0] == ["data"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_minimised_is_the_sum_of_the_terms_that_a_method_has(method):
+    settings = paper(**METHODS[method], steps=4, prefit_steps=0, bound_until=1.0, similarity_from=0.5)
+    for number, estimate in enumerate(Search(picture(), settings, rng_of(settings)).estimates()):
+        terms = dict(estimate.terms)
+        loss = terms.pop("loss")
+        torch.testing.assert_close(loss, -sum(terms.values()))
+        expected = {"data"}
+        if settings.prior != "none":
+            expected |= {"prior", "psf_prior"} | ({"entropy"} if settings.variational else set())
+        assert set(terms) == expected | ({"similarity"} if number >= 2 else set())
+        assert set(terms) <= set(OBJECTIVE)
 
 
 # --- manners -----------------------------------------------------------------------------------------

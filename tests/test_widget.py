@@ -513,7 +513,7 @@ def test_the_course_is_that_of_the_result(viewer, panel, go):
     (history,) = deconvolve(data, QUICK, device="cpu").history
     curves = panel.course.curves[()]
     assert curves.stages == list(history["stage"])
-    assert np.allclose(curves.loss, history["loss"], rtol=1e-4, equal_nan=True)
+    assert np.allclose(curves.terms["loss"], history["loss"], rtol=1e-4, equal_nan=True)
     assert curves.residual[-1] == pytest.approx(viewer.layers[1].metadata[KEY]["noise"][0])
 
 

@@ -24,7 +24,20 @@ if TYPE_CHECKING:
 AXIS_WIDTH = 58
 """Pixels for the numbers of both vertical axes, so that the steps stand under each other."""
 OUTLYING = 0.05
-"""Part of the steps whose objective may lie above the plot: the first ones are far off."""
+"""Part of the steps whose terms may lie above the plot, and below: the first ones are far off."""
+LINES = {
+    "loss": ("objective", None),
+    "data": ("data", "#e69f00"),
+    "prior": ("prior", "#56b4e9"),
+    "psf_prior": ("PSF prior", "#009e73"),
+    "entropy": ("entropy", "#d55e00"),
+    "similarity": ("similarity", "#cc79a7"),
+}
+"""Name and colour of each line; all can tell them apart, on dark and on light (Okabe and Ito, 2008)."""
+ROW = 2
+"""Terms in the first row of the title."""
+SIGNS = {name: 1 if name == "loss" else -1 for name in LINES}
+"""The terms add up to what is maximised, and are drawn as the parts of what is minimised."""
 
 
 @dataclass(slots=True)
@@ -35,26 +48,28 @@ class Curves:
     ----------
     stages : list of str
         Stage of the step, see `estimate.Estimate`.
-    loss : list of float
-        Objective, NaN where a stage has none.
+    terms : dict of str to list of float
+        What the networks minimise, ``loss``, and the parts it is the sum of; NaN where a stage has none.
     residual : list of float
         Standard deviation of the residual in source units, NaN where no report said it.
     """
 
     stages: list[str] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)
+    terms: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in LINES})
     residual: list[float] = field(default_factory=list)
 
     def add(self, step: Step) -> None:
         """Take in a step."""
         self.stages.append(step.stage)
-        self.loss.append(step.terms.get("loss", np.nan))
+        for name, values in self.terms.items():
+            values.append(SIGNS[name] * step.terms.get(name, np.nan))
         self.residual.append(np.nan)
 
     def complete(self, history: Mapping[str, NDArray[Any]], noise: float) -> None:
         """Take over what a result says: no report tells of the last steps."""
         told = self.residual[: len(history["stage"]) - 1]
-        self.stages, self.loss = list(history["stage"]), history["loss"].tolist()
+        self.stages = list(history["stage"])
+        self.terms = {name: (SIGNS[name] * history[name]).tolist() for name in LINES}
         self.residual = [*told, *[np.nan] * (len(self.stages) - len(told))]
         self.residual[-1] = noise
 
@@ -67,6 +82,17 @@ class Curves:
             for number, (stage, last) in enumerate(zip(self.stages, before, strict=False), start=1)
             if stage != last
         ]
+
+
+def title(names: list[str]) -> str:
+    """Return the objective as the sum of its terms, each in the colour of its line, in up to two rows."""
+    terms = [
+        f"<span style='color: {colour}'>{text}</span>"
+        for name, (text, colour) in LINES.items()
+        if colour and name in names
+    ]
+    rows = [" + ".join(row) for row in (terms[:ROW], terms[ROW:]) if row]
+    return "objective" + " = " * bool(rows) + " +<br>".join(rows)
 
 
 class CoursePlot(QWidget):
@@ -109,10 +135,14 @@ class CoursePlot(QWidget):
             cursor.setVisible(False)
             plot.addItem(cursor, ignoreBounds=True)
             self._cursors.append(cursor)
-        self._curve = self.objective.plot(antialias=True, connect="finite")
+        self._curves = {
+            name: self.objective.plot(antialias=True, connect="finite", pen=colour and {"color": colour})
+            for name, (_, colour) in LINES.items()
+        }
         self._points = self.residual.plot(antialias=True, symbolSize=3)
         self.setToolTip(
-            "Above the objective that the networks minimise, before each step; the refinement has none. "
+            "Above the objective that the networks minimise, before each step, and the terms it is the sum "
+            "of; the refinement has none. "
             "Below the standard deviation of what the estimate leaves unexplained of the image, in its "
             "units: it should settle at the noise of the image."
         )
@@ -142,7 +172,7 @@ class CoursePlot(QWidget):
                 plot.getAxis(side).setTextPen(self._text)
         for cursor in self._cursors:
             cursor.setPen(colours.warning.as_hex(), width=2)
-        self._curve.setPen(self._text, width=1.5)
+        self._curves["loss"].setPen(self._text, width=1.5)
         self._points.setPen(self._text, width=1.5)
         self._points.setSymbolBrush(self._text)
         self._points.setSymbolPen(None)
@@ -164,9 +194,12 @@ class CoursePlot(QWidget):
     def _draw(self) -> None:
         curves, cursor = self._drawn
         steps = np.arange(1, len(curves.stages) + 1)
-        loss, residual = np.array(curves.loss, float), np.array(curves.residual, float)
+        terms = {name: np.array(values, float) for name, values in curves.terms.items()}
+        residual = np.array(curves.residual, float)
         told = np.isfinite(residual)
-        self._curve.setData(steps, loss)
+        for name, curve in self._curves.items():
+            curve.setData(steps, terms[name])
+        self.objective.setTitle(title([name for name in terms if np.isfinite(terms[name]).any()]))
         self._points.setData(steps[told], residual[told])
         for line in self._cursors:
             line.setVisible(cursor is not None)
@@ -181,9 +214,10 @@ class CoursePlot(QWidget):
         for plot in (self.objective, self.residual):
             for side in ("left", "bottom"):
                 plot.getAxis(side).setStyle(showValues=steps.size > 0)
-        finite = loss[np.isfinite(loss)]
-        if finite.size:
-            self.objective.setYRange(finite.min(), np.quantile(finite, 1 - OUTLYING))
+        seen = [values[np.isfinite(values)] for values in terms.values()]
+        seen = [np.quantile(values, (OUTLYING, 1 - OUTLYING)) for values in seen if values.size]
+        if seen:
+            self.objective.setYRange(np.min(seen), np.max(seen))
         if steps.size:
             self.objective.setXRange(1, max(len(steps), 2))
 
@@ -191,7 +225,7 @@ class CoursePlot(QWidget):
         """Draw where a stage begins, with its name in the upper plot."""
         late = step > len(self._drawn[0].stages) / 2  # then there is room at its left only
         look = {
-            "position": 0.92,
+            "position": 0.6,
             "color": self._text,
             "fill": self.background,
             "anchors": [(late, 0.5)] * 2,

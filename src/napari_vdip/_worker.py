@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from napari_vdip.result import Deconvolution, Progress
     from napari_vdip.settings import Settings
 
+SAID = ("loss", "noise")
+"""Terms of a step that a report names; the plot shows all."""
 INTERVAL = 0.3
 """Shortest time between two reports, in seconds."""
 SHARE = 0.04
@@ -183,7 +185,7 @@ def report(progress: Progress, course: list[Step]) -> Report:
     if progress.planes > 1:
         parts.append(f"plane {progress.plane} of {progress.planes} ({progress.name})")
     parts.append(f"{duration(progress.remaining)} left")
-    parts.extend(f"{name} {float(value):.4g}" for name, value in estimate.terms.items())
+    parts.extend(f"{name} {float(value):.4g}" for name, value in estimate.terms.items() if name in SAID)
     return Report(
         done=(progress.plane - 1) * estimate.steps + estimate.step,
         total=progress.planes * estimate.steps,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_vdip.estimate import OBJECTIVE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 CHECK_EVERY = 10
 """Steps between looks at whether the objective is finite, which make a GPU wait."""
 FINISHED = "finished"
-TERMS = ("loss", "noise")
+TERMS = ("loss", *OBJECTIVE, "noise")
 """What a stage may tell of its steps."""
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from napari_vdip.tiling import Region
 
 Stage = Literal["prefit", "search", "refinement"]
+OBJECTIVE = ("data", "prior", "psf_prior", "entropy", "similarity")
+"""Terms of the search's objective, with their weights; a method has those that its settings name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,8 @@ class Estimate:
     kernel : Tensor
         ``(1, 1, kh, kw)`` correlation kernel, non-negative, sums to one, detached.
     terms : mapping of str to Tensor
-        Scalars of this step: in the first two stages ``loss``, of the values before the step; in
-        the third ``noise``.
+        Scalars of this step: in the first two stages ``loss``, of the values before the step, and in the
+        second the terms `OBJECTIVE`, whose sum is ``-loss``; in the third ``noise``.
     part : tuple of slice, optional
         Rows and columns of the plane that `posterior` is about; all if not given.
     """

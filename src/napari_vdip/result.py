@@ -44,7 +44,8 @@ class Deconvolution:
     noise : array
         Standard deviation of the residual of each plane that was reached, in the order of the planes.
     history : tuple of mapping
-        For each of these planes the course of the run: ``stage`` (str), ``loss`` and ``noise`` of every
+        For each of these planes the course of the run: ``stage`` (str), ``loss``, its terms with the
+        other sign (``data``, ``prior``, ``psf_prior``, ``entropy``, ``similarity``) and ``noise`` of every
         step, NaN where a stage has no such term.
     axes : str
         One letter for each axis of `latent`.

@@ -32,7 +32,7 @@ from napari_vdip.objective import (
 from napari_vdip.operators import blur, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from napari_vdip.checkpoint import Checkpoint, State
     from napari_vdip.settings import Settings
@@ -136,10 +136,12 @@ class Search:
         with mixed_precision(self._image.device, settings.mixed_precision):
             posterior = image_generator(self._image_noise)
         kernel = kernel_generator(self._kernel_noise)
+        terms: dict[str, Tensor] = {}
         if prefit:
             loss = prefit_loss(posterior, kernel, self._image)
         else:
-            loss = -self._objective(posterior, kernel, done / settings.steps)
+            terms = self._objective(posterior, kernel, done / settings.steps)
+            loss = -total(terms)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
@@ -149,7 +151,7 @@ class Search:
             settings.prefit_steps + settings.steps + settings.rounds,
             posterior.detach(),
             kernel.detach(),
-            {"loss": loss.detach()},
+            {"loss": loss.detach()} | {name: value.detach() for name, value in terms.items()},
         )
 
 
@@ -158,6 +160,11 @@ def mixed_precision(device: torch.device, wanted: bool) -> contextlib.AbstractCo
     if wanted and device.type == "cuda":
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    """Sum of the terms of an objective."""
+    return torch.stack(list(terms.values())).sum()
 
 
 class Objective:
@@ -169,18 +176,26 @@ class Objective:
         self.rng = rng
         self.similarity = StructuralSimilarity(image)
 
-    def __call__(self, posterior: Posterior, kernel: Tensor, progress: float) -> Tensor:
-        """Objective at ``progress`` in [0, 1): the bound, structural similarity, or both."""
-        total = self.image.new_zeros(())
+    def __call__(self, posterior: Posterior, kernel: Tensor, progress: float) -> dict[str, Tensor]:
+        """Objective at ``progress`` in [0, 1): the bound, structural similarity, or both.
+
+        Returns
+        -------
+        dict of str to Tensor
+            The terms it is the sum of, by the names of `estimate.OBJECTIVE`, each with its weight.
+        """
+        terms = {}
         if progress < self.settings.bound_until:
             second_half = progress >= self.settings.bound_until / 2
-            total = total + self.settings.bound_weight * self.bound(posterior, kernel, second_half)
+            weight = self.settings.bound_weight
+            bound = self.bound(posterior, kernel, second_half)
+            terms = {name: weight * value for name, value in bound.items()}
         if progress >= self.settings.similarity_from:
-            total = total + self.similarity(blur(posterior.mean, kernel))
-        return total
+            terms["similarity"] = self.similarity(blur(posterior.mean, kernel))
+        return terms
 
-    def bound(self, posterior: Posterior, kernel: Tensor, second_half: bool) -> Tensor:
-        """Variational bound times the noise variance: data plus weighted prior and entropy.
+    def bound(self, posterior: Posterior, kernel: Tensor, second_half: bool) -> dict[str, Tensor]:
+        """Terms of the variational bound times the noise variance: data plus weighted prior and entropy.
 
         A method that is not variational has a point for a posterior: no sample and no entropy. Without
         a prior there is no entropy either (VDIP-Std).
@@ -188,13 +203,14 @@ class Objective:
         settings = self.settings
         data = data_term(sample(posterior, self.rng), kernel, self.image)
         if settings.prior == "none":
-            return data
+            return {"data": data}
         if settings.prior == "sparse":
             prior = sparse_log_prior(posterior)
         else:
             prior = extreme_log_prior(posterior, self.rng, settings.bright_variance)
-        prior = prior + settings.psf_prior_weight * kernel_log_prior(kernel)
+        priors = {"prior": prior, "psf_prior": settings.psf_prior_weight * kernel_log_prior(kernel)}
         if settings.variational:
-            prior = prior + entropy(posterior)
+            priors["entropy"] = entropy(posterior)
         weight = settings.prior_weight * PUBLISHED_PRIOR_WEIGHTS[settings.prior]
-        return data + weight * (PRIOR_DROP if second_half else 1) * prior
+        weight *= PRIOR_DROP if second_half else 1
+        return {"data": data} | {name: weight * value for name, value in priors.items()}
