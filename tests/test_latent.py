@@ -9,16 +9,16 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
 import napari_vdip.plane as plane
-from napari_vdip import Settings, deconvolve
+from napari_vdip import Settings, deconvolve, latent
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
-from napari_vdip.latent import PIXEL_ROUNDS, restore
+from napari_vdip.latent import DARK_SIDE, PIXEL_ROUNDS, darkest, restore
 from napari_vdip.metrics import aligned_quality
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend
 from napari_vdip.posterior import sparse_precision
 from napari_vdip.refinement import refine, sharpness
-from napari_vdip.scenes import cells
+from napari_vdip.scenes import cells, gaussian_psf
 
 KNOWN = plane.Plane.KNOWN_STEPS
 QUICK = {"device": "cpu", "samples": 2}
@@ -103,6 +103,36 @@ def test_the_refinement_ends_with_these_rounds(blurred):
     for one, other in zip(refined[-PIXEL_ROUNDS:], again, strict=True):
         assert (one.step, one.steps, one.stage) == (other.step, other.steps, other.stage)
         torch.testing.assert_close(one.posterior.mean, other.posterior.mean, atol=1e-4, rtol=0)
+
+
+def test_the_darkest_part_is_a_mean_over_its_side_that_a_dark_pixel_is_not():
+    image = torch.rand(1, 2, 30, 34, generator=torch.Generator().manual_seed(0)) + 2
+    image[:, 0, 3:8, 10:15] = 1
+    image[:, 1, 20, 5] = -10
+    inside = image[0].unfold(-2, DARK_SIDE, 1).unfold(-2, DARK_SIDE, 1).mean((-2, -1))
+    found = darkest(image)[0, :, 0, 0]
+    assert float(found[0]) == pytest.approx(1)
+    assert float(found[1]) == pytest.approx(float(inside[1].amin()), abs=0.5)
+    assert darkest(image[..., :2, :3]).shape == (1, 2, 1, 1)
+
+
+def test_a_dark_background_keeps_the_image_from_ringing_below_it():
+    """Bright points on nothing, with a kernel that is known: the mean alone falls below, between them."""
+    points = np.zeros((72, 72))
+    points[10::15, 12::13] = 1
+    kernel = torch.from_numpy(gaussian_psf(9, 1.8)).float()[None, None]
+    random = torch.Generator().manual_seed(0)
+    image = blur(torch.from_numpy(points).float()[None, None], kernel)
+    image = 0.3 + 8 * image + 0.004 * torch.randn(image.shape, generator=random)
+
+    def depth(weight):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(latent, "DARK_WEIGHT", weight)
+            *_, last = restore(image, kernel, None, 5, random, noise_variance(image), 1.0)
+        below = darkest(image) - crop(last.posterior.mean, (9, 9))
+        return float(below.clamp_min(0).square().mean().sqrt())
+
+    assert depth(latent.DARK_WEIGHT) < 0.5 * depth(0.0)
 
 
 # --- a point spread function that is given -----------------------------------------------------------

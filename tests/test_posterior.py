@@ -39,7 +39,8 @@ def precision(rng):
         10 ** (2 * torch.rand(1, 1, HEIGHT - 1, WIDTH, generator=rng)),
         10 ** (2 * torch.rand(1, 1, HEIGHT, WIDTH - 1, generator=rng)),
     )
-    return Precision(kernel / kernel.sum(), NOISE, weights)
+    pull = 50 * torch.rand(CANVAS, generator=rng)
+    return Precision(kernel / kernel.sum(), NOISE, weights, pull, torch.full((1, 1, 1, 1), 0.2))
 
 
 def matrix(operator):
@@ -48,10 +49,11 @@ def matrix(operator):
     return operator(basis).flatten(1).T
 
 
-def test_the_precision_is_the_sum_of_data_gradient_and_range(precision):
+def test_the_precision_is_the_sum_of_data_gradient_range_and_pull(precision):
     blur_matrix = matrix(lambda x: blur(x, precision.kernel))
     confidence = torch.diag(NOISE.flatten() ** -2)
     expected = blur_matrix.T @ confidence @ blur_matrix + RANGE_PRECISION * torch.eye(PIXELS)
+    expected += torch.diag(precision.pull.flatten())
     for dim, weight in zip((-2, -1), precision.weights, strict=True):
         differences = matrix(lambda x, dim=dim: difference(x, dim))
         expected += differences.T @ torch.diag(weight.flatten()) @ differences
@@ -87,6 +89,7 @@ def test_the_mean_is_that_of_the_dense_posterior(precision, rng):
     image = torch.rand(1, 1, HEIGHT - 2, WIDTH - 4, generator=rng)
     blur_matrix = matrix(lambda x: blur(x, precision.kernel))
     evidence = blur_matrix.T @ (image / NOISE.square()).flatten() + RANGE_PRECISION * RANGE_MEAN
+    evidence += 0.2 * precision.pull.flatten()
     expected = torch.linalg.solve(matrix(precision.__matmul__), evidence)
     mean = precision.mean(image, torch.full(CANVAS, 0.5))
     torch.testing.assert_close(mean.flatten(), expected, atol=1e-3, rtol=0)

@@ -7,9 +7,11 @@ do for a point spread function that is given or was found elsewhere.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from napari_vdip.estimate import Estimate
@@ -20,6 +22,10 @@ from napari_vdip.posterior import BATCH, gradient_variances, sparse_precision
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+DARK_SIDE = 5
+"""Side in pixels of the mean over which the darkest part of an image is the darkest."""
+DARK_WEIGHT = 0.1
+"""Weight, in one over the variance of the noise, that draws what is darker than that towards it."""
 PIXEL_ROUNDS = 4
 """Rounds in which the weights follow the latent image: a compromise. More of them serve smooth scenes; in
 faint images they sharpen noise."""
@@ -72,6 +78,8 @@ def restore(
     """
     steps = step + rounds if steps is None else steps
     noise = (misfit * variance).sqrt()
+    pull = DARK_WEIGHT / noise.square().mean((-2, -1), keepdim=True)
+    level = darkest(image)
     blurred = extend(image, size_of(kernel))
     mean = blurred if start is None else start
     with torch.no_grad():
@@ -84,6 +92,17 @@ def restore(
                 precision = sparse_precision(
                     mean, kernel, noise, variances, pooling=pooling, psf_error=psf_error
                 )
+                precision = replace(precision, pull=pull * (mean < level), level=level)
             mean = precision.mean(image, mean)
         terms = {"noise": variance.mean().sqrt()}
         yield Estimate("refinement", step + done, steps, Posterior(mean), kernel, terms)
+
+
+def darkest(image: Tensor) -> Tensor:
+    """Intensity ``(1, C, 1, 1)`` of the darkest part of an image ``(1, C, Y, X)``.
+
+    Light has no negative intensity, and where a specimen is dark that is what a camera shows without light.
+    An image that is much darker there rings.
+    """
+    means = F.avg_pool2d(image, DARK_SIDE, 1, DARK_SIDE // 2, count_include_pad=False)
+    return means.amin((-2, -1), keepdim=True)

@@ -60,17 +60,21 @@ class Precision:
         Standard deviation of the noise at each pixel, ``(1, C, Y, X)``, in the image's [0, 1] units.
     weights : tuple of Tensor
         ``xi / 2`` of the vertical ``(1, C, H - 1, W)`` and the horizontal ``(1, C, H, W - 1)`` gradient.
+    pull, level : Tensor
+        Weight ``(1, C, H, W)`` that draws a pixel to the level ``(1, C, 1, 1)``; none if not given.
     """
 
     kernel: Tensor
     noise: Tensor
     weights: tuple[Tensor, Tensor]
+    pull: Tensor | float = 0.0
+    level: Tensor | float = 0.0
 
     def __matmul__(self, x: Tensor) -> Tensor:
         data = blur_adjoint(blur(x, self.kernel) / self.noise.square(), self.kernel)
         down, right = gradient(x)
         prior = gradient_adjoint(self.weights[0] * down, self.weights[1] * right)
-        return data + prior + RANGE_PRECISION * x
+        return data + prior + (RANGE_PRECISION + self.pull) * x
 
     def solve(self, right_side: Tensor, start: Tensor, steps: int = SOLVER_STEPS) -> Tensor:
         """Solve ``P x = right_side`` by preconditioned conjugate gradients, each channel by itself."""
@@ -85,7 +89,7 @@ class Precision:
     def mean(self, image: Tensor, start: Tensor) -> Tensor:
         """Mean of the posterior, ``(1, C, H, W)``, of an image ``(1, C, Y, X)``."""
         evidence = blur_adjoint(image / self.noise.square(), self.kernel)
-        return self.solve(evidence + RANGE_PRECISION * RANGE_MEAN, start)
+        return self.solve(evidence + RANGE_PRECISION * RANGE_MEAN + self.pull * self.level, start)
 
     def sample(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
         """Draw deviations from the mean of a shape ``(n, C, H, W)``, with the covariance ``1 / P``."""
@@ -100,7 +104,7 @@ class Precision:
             self.weights[0].sqrt() * normal(height - 1, width),
             self.weights[1].sqrt() * normal(height, width - 1),
         )
-        right_side = data + prior + RANGE_PRECISION**0.5 * normal(height, width)
+        right_side = data + prior + (RANGE_PRECISION + self.pull) ** 0.5 * normal(height, width)
         return self.solve(right_side, torch.zeros_like(right_side))
 
     def _average_spectrum(self, size: Size) -> Tensor:
