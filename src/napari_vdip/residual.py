@@ -35,7 +35,9 @@ SIDE = 256
 
 @dataclass(frozen=True, slots=True)
 class ResidualMeasures:
-    """Measures of the residual in noise units, and what a replica of the result has.
+    """Measures of the residual, and what a replica of the result has.
+
+    Its unit is what the model leaves unexplained: noise, and in photographs more (`refinement.sharpness`).
 
     Attributes
     ----------
@@ -49,7 +51,7 @@ class ResidualMeasures:
         Mean squared difference of the correlations at all lags up to three pixels from those of the
         replica, in squared standard errors: about 1 if the result is right.
     signal_to_noise : float
-        Variance of the input above that of the noise, relative to it.
+        Variance of the input above that of what is left unexplained, relative to it.
     region : tuple of tuple of int
         First and end of the rows and of the columns that were examined.
     """
@@ -130,13 +132,13 @@ def measure_residual(
     """
     region = examined(image, psf.shape, settings)
     image, reblurred = image[region], reblurred[region]
-    deviation = noise_deviation(image, settings)
+    deviation = _unexplained(image, settings)
     seed = settings.seed if settings else 0
     noise = np.random.default_rng(seed).normal(0, 1, image.shape) * deviation
     replica = (reblurred + noise).astype(np.float32)
     restored = _reblurred(replica, psf, settings, device)
-    found = noise_units(image, reblurred, settings)
-    expected = noise_units(replica, restored, settings)
+    found = (reblurred - np.asarray(image, np.float64)) / deviation
+    expected = (restored - replica) / _unexplained(replica, settings)
     one, other = correlations(found), correlations(expected)
     # Each is the mean of n products: a variance of 1 / n, and twice that for the difference of two.
     error = math.sqrt(2 / image.size)
@@ -217,6 +219,15 @@ def examined(image: NDArray[Any], window: tuple[int, ...], settings: Settings | 
     return most_detailed(detail(tensor, noise_variance(tensor)), (sides[0], sides[1]))[0]
 
 
+def _unexplained(image: NDArray[Any], settings: Settings | None) -> Array:
+    """Estimate the standard deviation of all that a model leaves unexplained of ``(Y, X, C)``."""
+    from napari_vdip.noise import noise_variance
+    from napari_vdip.refinement import sharpness
+
+    tensor = Intensities.of(image, (settings or Settings()).headroom).to_tensor(image)
+    return math.sqrt(sharpness(tensor, noise_variance(tensor))) * noise_deviation(image, settings)
+
+
 def _reblurred(
     image: NDArray[np.float32],
     psf: NDArray[np.floating],
@@ -232,8 +243,9 @@ def _reblurred(
     device = device or torch.device("cpu")
     base = settings or Settings()
     known = Settings(
-        psf_source="given",
+        psf_source=base.psf_source,  # says whether it may have errors
         psf_shape=psf.shape,
+        psf_error=base.psf_error,
         pooling=base.pooling,
         headroom=base.headroom,
         seed=base.seed,
