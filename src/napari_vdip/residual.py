@@ -224,8 +224,11 @@ def _unexplained(image: NDArray[Any], settings: Settings | None) -> Array:
     from napari_vdip.noise import noise_variance
     from napari_vdip.refinement import sharpness
 
-    tensor = Intensities.of(image, (settings or Settings()).headroom).to_tensor(image)
-    return math.sqrt(sharpness(tensor, noise_variance(tensor))) * noise_deviation(image, settings)
+    intensities = Intensities.of(image, (settings or Settings()).headroom)
+    tensor = intensities.to_tensor(image)
+    variance = noise_variance(tensor)
+    unexplained = sharpness(tensor, variance) * variance
+    return intensities.to_deviation(unexplained.sqrt()).astype(np.float64)
 
 
 def _reblurred(
