@@ -9,7 +9,8 @@ import pytest
 from scipy.ndimage import rotate
 
 from napari_vdip.kernels import moved
-from napari_vdip.psf_measures import agreement, measure_psf, suggested_window, theoretical_width
+from napari_vdip.psf_measures import agreement, measure_psf, theoretical_width
+from napari_vdip.psf_window import larger_window, suggested_window
 from napari_vdip.scenes import FIRST_ZERO, airy_psf, gaussian_psf
 
 FWHM = 2 * math.sqrt(2 * math.log(2))
@@ -123,6 +124,16 @@ def test_suggestions_are_odd_and_at_least_three(shape):
     for psf in (np.ones(shape), rng.random(shape), rng.random(shape) ** 20):
         suggested = suggested_window(psf)
         assert all(side % 2 and side >= 3 for side in suggested)
+
+
+def test_a_window_grows_for_the_worst_of_the_planes_and_not_past_half_the_image():
+    wide, narrow = gaussian_psf(9, 4.0), gaussian_psf(9, 1.0)
+    assert larger_window([narrow, narrow], (64, 64)) is None
+    assert larger_window([narrow, wide, narrow], (64, 64)) == (15, 15)
+    tall = gaussian((1.0, 6.0))[16:25, 14:27]  # 9 x 13, of which the width could be less
+    assert larger_window([tall], (64, 64)) == (15, 13)
+    assert larger_window([tall], (25, 64)) == (11, 13)
+    assert larger_window([tall], (18, 18)) is None
 
 
 def test_agreement_ignores_shift_scale_and_padding_and_sees_a_turn():

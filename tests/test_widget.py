@@ -19,7 +19,8 @@ import napari_vdip.deconvolution
 from napari_vdip import Settings, deconvolve
 from napari_vdip._layers import KEY
 from napari_vdip._session import DRAWN_AFTER, LONGEST_WAIT, SHOWN_SHARE
-from napari_vdip._settings_form import SWITCHES, SettingsForm
+from napari_vdip._settings_form import AUTOMATIC, SWITCHES, SettingsForm
+from napari_vdip.psf_window import larger_window
 from napari_vdip.settings import METHODS, PRESETS, PsfSource
 
 pytestmark = pytest.mark.needs_gl
@@ -475,6 +476,34 @@ def test_the_psf_of_a_trial_is_kept_for_the_run_and_outlives_the_next_trial(view
     panel.try_out.native.click()
     end(panel, qtbot)
     assert np.array_equal(kept.data, psf)
+
+
+def test_an_automatic_window_grows_until_it_holds_the_psf_or_half_the_image(viewer, panel, go, qtbot):
+    viewer.add_image(spots(40, 48), name="spots")
+    panel.form.value = QUICK.replace(psf_shape=3)  # most of whose pixels are its border
+    go()
+    assert panel.form.value.psf_shape == (3, 3)
+    panel.form.window.value = AUTOMATIC
+    runs = []
+    panel.run.changed.connect(lambda: runs.append(1))
+    panel.run.native.click()
+    qtbot.waitUntil(lambda: ready(panel) and not WorkerBase._worker_set, timeout=60_000)
+    window = panel.form.value.psf_shape
+    assert min(window) > 3
+    assert max(window) <= 24
+    assert len(runs) == 1
+    psf = viewer.layers["spots PSF"].data
+    assert psf.shape == window
+    assert names(viewer) == ["spots", *RESULTS]
+    assert larger_window([psf], (40, 48)) is None
+
+
+def test_a_window_that_the_image_has_no_room_for_is_not_asked_for(viewer, panel, go):
+    viewer.add_image(spots(40, 48), name="spots")
+    panel.form.value = QUICK.replace(psf_shape=23)
+    panel.form.window.value = AUTOMATIC
+    go()
+    assert panel.form.value.psf_shape == (23, 23)
 
 
 def test_a_given_psf_has_a_chooser_and_no_window_to_set(viewer, panel):

@@ -9,6 +9,7 @@ from typing import Any
 
 from napari.settings import get_settings
 
+from napari_vdip._settings_form import FIXED
 from napari_vdip.settings import Settings
 
 
@@ -22,6 +23,8 @@ class Start:
         In the form.
     preset : str
         The one in the form.
+    window : str
+        Whether a window that is too small grows, see `_settings_form`.
     device : str
         Where to compute, if it is there.
     output : str
@@ -30,6 +33,7 @@ class Start:
 
     settings: Settings
     preset: str = "default"
+    window: str = FIXED
     device: str = "auto"
     output: str = ""
 
@@ -40,7 +44,7 @@ def preferred() -> Start:
     preset = getattr(chosen, "preset", "default")
     window = int(getattr(chosen, "psf_window", 0)) // 2 * 2 + 1  # odd
     changes = {"psf_shape": window} if window > 1 else {}
-    return Start(Settings.preset(preset, **changes), preset, getattr(chosen, "device", "auto"))
+    return Start(Settings.preset(preset, **changes), preset, device=getattr(chosen, "device", "auto"))
 
 
 def first() -> Start:

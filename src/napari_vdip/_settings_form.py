@@ -19,6 +19,7 @@ from napari_vdip.settings import METHODS, PRESETS, Settings
 if TYPE_CHECKING:
     from dataclasses import Field
 
+FIXED, AUTOMATIC = "as it is", "automatic"
 SWITCHES = set().union(*METHODS.values())
 """Fields that the choice of a method stands for."""
 LARGEST = 9999
@@ -32,6 +33,8 @@ class SettingsForm:
     ----------
     method, preset : ComboBox
         The method stands for `SWITCHES`; a preset fills the advanced fields.
+    window : ComboBox
+        Whether a point spread function that its window cuts off is estimated again in a larger one.
     basic, advanced : dict
         The widgets of the other fields by name.
     """
@@ -51,6 +54,12 @@ class SettingsForm:
             choices=tuple(METHODS),
             value=defaults.method,
             tooltip=" ".join(about[name]["help"] for name in sorted(SWITCHES)),
+        )
+        self.window = ComboBox(
+            label="PSF window",
+            choices=(FIXED, AUTOMATIC),
+            tooltip="automatic: where the PSF reaches the border of its window, run again with a larger "
+            "PSF shape, which takes a moment in a trial on the visible region.",
         )
         self.preset = ComboBox(
             label="preset",

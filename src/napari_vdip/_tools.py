@@ -155,8 +155,9 @@ class Tools(QWidget):
 
     def remember(self) -> None:
         """Keep the form for the next session."""
-        preset, device = self._form.preset.value, self._device.value
-        remember(Start(self._form.value, preset, device, self._output.text()))
+        form = self._form
+        choices = form.preset.value, form.window.value, self._device.value, self._output.text()
+        remember(Start(form.value, *choices))
 
     def _reset(self) -> None:
         forget()
@@ -166,6 +167,8 @@ class Tools(QWidget):
     def _fill(self, start: Start) -> None:
         self._form.preset.value = start.preset
         self._form.value = start.settings
+        if start.window in self._form.window.choices:
+            self._form.window.value = start.window
         self._set_device(start.device)
         self._output.setText(start.output)
         layer = self._inputs.image.value

@@ -26,11 +26,16 @@ from napari_vdip._input_form import InputForm
 from napari_vdip._layouts import form_of, row_of, scrolling, show_row
 from napari_vdip._results import ResultLayers
 from napari_vdip._session import Session
-from napari_vdip._settings_form import SettingsForm
+from napari_vdip._settings_form import AUTOMATIC, SettingsForm
 from napari_vdip._tools import Tools
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari import Viewer
+
+    from napari_vdip.result import Deconvolution
+    from napari_vdip.stack import Plan
 
 REPLACE, ADD = "replace earlier ones", "add to earlier ones"
 NARROWEST = 340
@@ -52,6 +57,7 @@ class DeconvolutionWidget(QWidget):
         self._session: Session | None = None
         self._results: ResultLayers | None = None
         self._trial: ResultLayers | None = None
+        self._next: Callable[[], None] | None = None
         self.inputs = InputForm(napari_viewer)
         self.form = SettingsForm()
         self.course = CourseTab(napari_viewer.theme)
@@ -104,7 +110,9 @@ class DeconvolutionWidget(QWidget):
         advanced.toggleButton().toggled.connect(hidden.setVisible)  # or Tab would go through all of them
         hidden.hide()
         what = [inputs.image, inputs.axes, inputs.planes, inputs.region]
-        how = [form.method, *form.basic.values(), inputs.psf, form.preset, self.device, self.earlier]
+        shape, *others = form.basic.values()
+        how = [form.method, shape, form.window, *others, inputs.psf, form.preset]
+        how += [self.device, self.earlier]
         self._basic = form_of([*what, *how])
         deconvolve = QWidget()
         column = QVBoxLayout(deconvolve)
@@ -187,7 +195,8 @@ class DeconvolutionWidget(QWidget):
         self.inputs.planes.enabled = bool(set(self.inputs.axes.value.upper()) - set("CYX"))
         given = self.form.basic["psf_source"].value == "given"
         show_row(self._basic, self.inputs.psf, given)
-        show_row(self._basic, self.form.basic["psf_shape"], not given)
+        for window in (self.form.basic["psf_shape"], self.form.window):
+            show_row(self._basic, window, not given)
         if given:
             self.inputs.suggest_psf()
 
@@ -225,10 +234,25 @@ class DeconvolutionWidget(QWidget):
         session.held.connect(self._on_held)
         session.ended.connect(self.course.end)
         session.ended.connect(lambda result: self.check.end(result, source, layers.get("latent")))
+        again = self._try if trial else self._run
+        session.ended.connect(lambda result: self._grow(result, session.planes, again))
         session.finished.connect(self._on_finished)
         self._session = session
         self._tell("starting", 0, 0)
         return layers
+
+    def _grow(self, result: Deconvolution, planes: Plan, again: Callable[[], None]) -> None:
+        """Choose a larger window and run again, if that is automatic and this one cuts the PSF off."""
+        from napari_vdip.course import FINISHED
+        from napari_vdip.psf_window import larger_window
+
+        estimated = result.settings.psf_source != "given" and result.stopped == FINISHED
+        if self.form.window.value == AUTOMATIC and estimated:
+            psfs = [planes.take_psf(result.psf, index) for index in planes.indices]
+            window = larger_window(psfs, planes.plane_shape)
+            if window is not None:
+                self.form.basic["psf_shape"].value = window
+                self._next = again
 
     def _use_psf(self) -> None:
         """Keep the point spread function of the trial, and choose it for the next run."""
@@ -269,6 +293,9 @@ class DeconvolutionWidget(QWidget):
         self.course.finish()
         self.device.reset_choices()
         self._update_state()
+        following, self._next = self._next, None
+        if following is not None:
+            following()
 
     def _on_tab(self) -> None:
         """Show what follows a run, but beside a batch, which has its own."""

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from scipy.signal import fftconvolve
 
-from napari_vdip.kernels import normalised, off_centre
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from napari_vdip.kernels import off_centre
+from napari_vdip.psf_window import Advice, advice, border_mass, checked, suggested_window
 
 Array = NDArray[np.float64]
-Advice = Literal["larger window", "smaller window", ""]
 
 AIRY_HALF = 1.6163399561827614
 """Where the Airy pattern (2 J1(v) / v)² has fallen to one half."""
 STEP = 0.02
 """Distance in pixels between the samples of a profile."""
-CUT_OFF = 0.05
-"""Mass in the first and last row, or column, above which the window cuts the point spread function off."""
-FRINGE = 0.01
-"""Mass that a suggested window may leave out before its margin."""
-MARGIN = 0.25
-"""Margin of a suggested window on each side, as part of the extent; one pixel at least."""
-GROWTH = 1.5
-"""Ratio of a suggested window to one that cuts off: what is outside is not known."""
-ROOMY = 0.7
-"""Ratio of sides below which a smaller window is worth the advice: a little too large does no harm."""
 NARROW = 2.0
 """Full width at half maximum in pixels below which there is hardly a blur (Nyquist)..."""
 COMPACT = 0.05
@@ -147,43 +133,10 @@ def measure_psf(
         centroid=off_centre(p),
         border=border_mass(p),
         suggested=suggested,
-        advice=_advice(p.shape, suggested),
+        advice=advice(p.shape, suggested),
         energy=float(np.sum(p**2)),
         entropy=float(-np.sum(mass * np.log(mass))),
     )
-
-
-def checked(psf: NDArray[np.floating]) -> Array:
-    """Return a ``(kh, kw)`` point spread function that sums to one; a `ValueError` if it is none."""
-    if np.ndim(psf) != 2:
-        raise ValueError(f"psf: expected the axes (Y, X), got shape {np.shape(psf)}")
-    return normalised(np.asarray(psf, np.float64))
-
-
-def border_mass(psf: NDArray[np.floating]) -> float:
-    """Part of the mass of a ``(kh, kw)`` point spread function on the outermost pixels of its window."""
-    return float(1 - psf[1:-1, 1:-1].sum() / psf.sum())
-
-
-def suggested_window(psf: NDArray[np.floating]) -> tuple[int, int]:
-    """Suggest a window for a point spread function, from one that was estimated in another.
-
-    A side grows by half where the first and last row, or column, hold more than `CUT_OFF`.
-    Otherwise it is that of the centred window that holds all but `FRINGE` of the mass, and a margin, but
-    not more than it was.
-
-    Parameters
-    ----------
-    psf : array
-        ``(kh, kw)``, non-negative.
-
-    Returns
-    -------
-    tuple of int
-        Height and width in pixels, both odd and at least three.
-    """
-    p = checked(psf)
-    return _side(p.sum(1)), _side(p.sum(0))
 
 
 def agreement(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
@@ -290,26 +243,3 @@ def _fwhm(p: Array, top: Array, direction: Array) -> float:
 def _spiky(p: Array) -> bool:
     """Whether a spline would swing: most of the mass is in one pixel."""
     return bool(p.max() > 0.5)
-
-
-def _side(profile: Array) -> int:
-    """Suggest one side of the window for the mass in each row, or column."""
-    size = len(profile)
-    if profile[0] + profile[-1] > CUT_OFF:
-        return _odd(GROWTH * size)
-    middle = (size - 1) / 2
-    far = np.abs(np.arange(size) - middle)
-    extent = next(reach for reach in sorted(far) if profile[far > reach].sum() <= FRINGE)
-    return min(max(3, _odd(2 * (extent + max(1.0, MARGIN * extent)) + 1)), _odd(size))
-
-
-def _odd(number: float) -> int:
-    """Smallest odd number at least as large."""
-    return 2 * math.ceil((number - 1) / 2) + 1
-
-
-def _advice(window: tuple[int, ...], suggested: Iterable[int]) -> Advice:
-    pairs = list(zip(window, suggested, strict=True))
-    if any(new > old + 1 for old, new in pairs):  # an even side becomes odd
-        return "larger window"
-    return "smaller window" if all(new <= ROOMY * old for old, new in pairs) else ""
