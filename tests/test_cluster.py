@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import dask.array as da
 import distributed
@@ -20,7 +21,7 @@ from napari_vdip import Settings, batch, cluster, deconvolve, deconvolve_stack
 from napari_vdip.cli import app
 from napari_vdip.cluster import Queue, check_device, connect, gpu_of
 from napari_vdip.io import read
-from napari_vdip.local_cluster import environment_of
+from napari_vdip.local_cluster import KEPT, environment_of
 from napari_vdip.scenes import cells
 
 SMALL = Settings(psf_shape=5, widths=(4,) * 5, steps=2, refinements=2, samples=2)
@@ -354,6 +355,12 @@ def test_a_device_of_a_cluster_is_a_type(device):
     check_device(device)
     with pytest.raises(ValueError, match=r"device: expected .* got 'cuda:0'"):
         check_device("cuda:0")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the environment that a process was started with")
+def test_workers_are_started_with_memory_to_keep(client):
+    for started in client.run(lambda: Path("/proc/self/environ").read_text().split("\0")).values():
+        assert {f"MALLOC_TRIM_THRESHOLD_={KEPT}", f"MALLOC_MMAP_THRESHOLD_={KEPT}"} <= set(started)
 
 
 def test_workers_on_one_machine_share_its_cores_and_have_a_gpu_each():
