@@ -18,8 +18,10 @@ from superqt.utils import WorkerBase
 import napari_vdip.deconvolution
 from napari_vdip import Settings, deconvolve
 from napari_vdip._layers import KEY
+from napari_vdip._provenance import Recipe
 from napari_vdip._session import DRAWN_AFTER, LONGEST_WAIT, SHOWN_SHARE
-from napari_vdip._settings_form import AUTOMATIC, SWITCHES, SettingsForm
+from napari_vdip._settings_form import AUTOMATIC, FIXED, SWITCHES, SettingsForm
+from napari_vdip._widget import ADD, REPLACE
 from napari_vdip.psf_window import larger_window
 from napari_vdip.settings import METHODS, PRESETS, PsfSource
 
@@ -478,24 +480,36 @@ def test_the_psf_of_a_trial_is_kept_for_the_run_and_outlives_the_next_trial(view
     assert np.array_equal(kept.data, psf)
 
 
-def test_an_automatic_window_grows_until_it_holds_the_psf_or_half_the_image(viewer, panel, go, qtbot):
-    viewer.add_image(spots(40, 48), name="spots")
+@pytest.mark.parametrize("earlier", [REPLACE, ADD])
+def test_an_automatic_window_grows_until_it_holds_the_psf_or_half_the_image(
+    viewer, panel, go, qtbot, earlier
+):
+    source = viewer.add_image(spots(40, 48), name="spots")
     panel.form.value = QUICK.replace(psf_shape=3)  # most of whose pixels are its border
-    go()
-    assert panel.form.value.psf_shape == (3, 3)
+    panel.earlier.value = earlier
     panel.form.window.value = AUTOMATIC
-    runs = []
-    panel.run.changed.connect(lambda: runs.append(1))
     panel.run.native.click()
+    viewer.add_image(spots(), name="another")  # is chosen for the next run, not for this one
     qtbot.waitUntil(lambda: ready(panel) and not WorkerBase._worker_set, timeout=60_000)
-    window = panel.form.value.psf_shape
+    assert panel.inputs.image.value.name == "another"
+    psf, window = viewer.layers["spots PSF"].data, panel.form.value.psf_shape
+    assert psf.shape == window
     assert min(window) > 3
     assert max(window) <= 24
-    assert len(runs) == 1
-    psf = viewer.layers["spots PSF"].data
-    assert psf.shape == window
-    assert names(viewer) == ["spots", *RESULTS]
-    assert larger_window([psf], (40, 48)) is None
+    assert larger_window([psf], source.data.shape) is None
+    assert sorted(names(viewer)) == sorted(["spots", "another", *RESULTS])
+    assert Recipe.from_layer(viewer.layers["spots latent"]).settings.psf_shape == window
+
+
+def test_a_fixed_window_and_a_run_that_is_stopped_stay_as_they_are(viewer, panel, running, go, qtbot):
+    panel.form.window.value = AUTOMATIC
+    panel.stop.native.click()
+    end(panel, qtbot)
+    assert panel.form.value.psf_shape == ENDLESS.psf_shape
+    panel.form.value = QUICK.replace(psf_shape=3)
+    panel.form.window.value = FIXED
+    go()
+    assert panel.form.value.psf_shape == viewer.layers["spots PSF"].data.shape == (3, 3)
 
 
 def test_a_window_that_the_image_has_no_room_for_is_not_asked_for(viewer, panel, go):

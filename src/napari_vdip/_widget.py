@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox, Label, ProgressBar, PushButton
@@ -33,7 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari import Viewer
+    from napari.layers import Image
+    from numpy.typing import NDArray
 
+    from napari_vdip._layers import Picture
+    from napari_vdip._provenance import Recipe
     from napari_vdip.result import Deconvolution
     from napari_vdip.stack import Plan
 
@@ -150,9 +156,9 @@ class DeconvolutionWidget(QWidget):
         self.inputs.image.changed.connect(self._update_state)
         self.inputs.axes.changed.connect(self._update_state)
         self.form.basic["psf_source"].changed.connect(self._update_state)
-        self.try_out.changed.connect(self._try)
+        self.try_out.changed.connect(lambda: self._start(trial=True))
         self.use_psf.changed.connect(self._use_psf)
-        self.run.changed.connect(self._run)
+        self.run.changed.connect(lambda: self._start())
         self.pause.changed.connect(self._pause_or_resume)
         self.stop.changed.connect(self._stop)
         self.course.stop_wanted.connect(self._stop)
@@ -202,31 +208,35 @@ class DeconvolutionWidget(QWidget):
 
     # One run
 
-    def _run(self) -> None:
-        self._results = self._start() or self._results
-
-    def _try(self) -> None:
-        self._trial = self._start(trial=True) or self._trial
-
-    def _start(self, *, trial: bool = False) -> ResultLayers | None:
-        """Start a run and return its layers, or say what is wrong with the input."""
-        source = self.inputs.image.value
+    def _start(self, *, trial: bool = False) -> None:
+        """Start a run of what is chosen, or say what is wrong with it."""
+        source, earlier = self.inputs.image.value, self._trial if trial else self._results
         try:
-            settings = self.form.value
-            picture, psf = self.inputs.taken(settings, trial=trial)
+            picture, psf = self.inputs.taken(self.form.value, trial=trial)
         except ValueError as error:
             show_error(str(error))
-            return None
+            return
         self.tools.remember()
-        earlier = self._results if self.earlier.value == REPLACE else None
-        title = None
-        if trial:
-            earlier, title = self._trial, f"{source.name} trial"
-            if earlier is not None and earlier.source != source:
-                earlier.remove()
-        recipe = self.tools.recipe(picture)
+        if trial and earlier is not None and earlier.source != source:
+            earlier.remove()
+        if not trial and self.earlier.value == ADD:
+            earlier = None
+        self._launch(source, picture, self.tools.recipe(picture), psf, earlier, trial=trial)
+
+    def _launch(
+        self,
+        source: Image,
+        picture: Picture,
+        recipe: Recipe,
+        psf: NDArray[Any] | None,
+        earlier: ResultLayers | None,
+        *,
+        trial: bool,
+    ) -> None:
+        """Follow a run, whose layers take the place of the earlier ones."""
+        title = f"{source.name} trial" if trial else None
         layers = ResultLayers(self._viewer, source, picture, earlier, title=title, recipe=recipe)
-        session = Session(picture, settings, psf, self.device.value, layers, parent=self)
+        session = Session(picture, recipe.settings, psf, recipe.device, layers, parent=self)
         self.course.begin(session.planes, layers)
         session.told.connect(self._tell)
         session.reported.connect(self.course.add)
@@ -234,14 +244,21 @@ class DeconvolutionWidget(QWidget):
         session.held.connect(self._on_held)
         session.ended.connect(self.course.end)
         session.ended.connect(lambda result: self.check.end(result, source, layers.get("latent")))
-        again = self._try if trial else self._run
+
+        def again(window: tuple[int, int]) -> None:
+            settings = recipe.settings.replace(psf_shape=window)
+            self._launch(source, picture, replace(recipe, settings=settings), None, layers, trial=trial)
+
         session.ended.connect(lambda result: self._grow(result, session.planes, again))
         session.finished.connect(self._on_finished)
         self._session = session
+        if trial:
+            self._trial = layers
+        else:
+            self._results = layers
         self._tell("starting", 0, 0)
-        return layers
 
-    def _grow(self, result: Deconvolution, planes: Plan, again: Callable[[], None]) -> None:
+    def _grow(self, result: Deconvolution, planes: Plan, again: Callable[[tuple[int, int]], None]) -> None:
         """Choose a larger window and run again, if that is automatic and this one cuts the PSF off."""
         from napari_vdip.course import FINISHED
         from napari_vdip.psf_window import larger_window
@@ -252,7 +269,7 @@ class DeconvolutionWidget(QWidget):
             window = larger_window(psfs, planes.plane_shape)
             if window is not None:
                 self.form.basic["psf_shape"].value = window
-                self._next = again
+                self._next = partial(again, window)
 
     def _use_psf(self) -> None:
         """Keep the point spread function of the trial, and choose it for the next run."""
@@ -310,6 +327,7 @@ class DeconvolutionWidget(QWidget):
     def event(self, event: QEvent | None) -> bool:
         """Stop when napari takes the panel out of its window."""
         if event and event.type() == QEvent.Type.ParentChange and not self.parent():
+            self._next = None
             for one in (self._session, self.tools, self.check, self.batch):
                 if one is not None:
                     one.quit()
