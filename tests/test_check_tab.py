@@ -18,6 +18,7 @@ from napari_vdip._checked import checked
 from napari_vdip._compare import METHODS
 from napari_vdip._layers import KEY
 from napari_vdip._psf_layers import exporting, opening, other_pixels
+from napari_vdip._view import camera_of, grid_of
 from napari_vdip._widget import DeconvolutionWidget
 from napari_vdip.image_file import read
 from napari_vdip.psf_measures import agreement, measure_psf, theoretical_width
@@ -378,14 +379,14 @@ def test_buttons_add_layers_and_side_by_side_is_undone(panel, qtbot):
     names = [layer.name for layer in viewer.layers]
     assert names[4:] == ["cells residual", "cells confidence", "cells Richardson-Lucy", "cells Wiener"]
     viewer.layers["cells"].name_overlay.visible = True  # somebody's wish
-    camera = viewer.scene.camera
+    camera = camera_of(viewer)
     camera.zoom, camera.center = 33.0, (0, 1.5, 4.25)
     check.beside.click()
-    assert viewer.canvas.grid.enabled
+    assert grid_of(viewer).enabled
     shown = [layer.name for layer in viewer.layers if layer.visible]
     assert shown == ["cells", "cells latent", "cells Richardson-Lucy", "cells Wiener"]
     assert [layer.name for layer in viewer.layers if layer.name_overlay.visible] == shown
-    viewer.canvas.grid.enabled = False
+    grid_of(viewer).enabled = False
     assert not check.beside.isChecked()
     assert {layer: layer.visible for layer in before} == before
     assert (camera.zoom, camera.center) == (33.0, (0, 1.5, 4.25))

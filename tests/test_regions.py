@@ -7,16 +7,25 @@ from napari.components import ViewerModel
 from napari.layers import Image, Shapes
 
 from napari_vdip._regions import drawn, middle, visible
+from napari_vdip._view import camera_of
 
 TURNED = {"scale": (2.0, 0.5), "translate": (5.0, -3.0), "rotate": 25.0, "shear": [0.3]}
+
+
+def look_at(viewer, centre):
+    camera = camera_of(viewer)
+    camera.center, camera.zoom = centre, 10
 
 
 def looking_at(centre, height, width, data, **where):
     """Make a viewer whose canvas shows so much of the world around the centre."""
     viewer = ViewerModel()
     layer = viewer.add_image(data, **where)
-    viewer.canvas.size = (10 * height, 10 * width)
-    viewer.scene.camera.center, viewer.scene.camera.zoom = centre, 10
+    if hasattr(viewer, "canvas"):
+        viewer.canvas.size = (10 * height, 10 * width)
+    else:  # before napari 0.9
+        viewer._canvas_size = (10 * height, 10 * width)
+    look_at(viewer, centre)
     return viewer, layer
 
 
@@ -70,7 +79,7 @@ def test_rows_and_columns_may_be_exchanged_and_other_layers_may_have_more_axes()
     viewer, layer = looking_at((49.5, 39.5), 20, 30, np.zeros((120, 100)))
     viewer.add_image(np.zeros((3, 100, 120)))
     viewer.dims.order = (0, 2, 1)
-    viewer.scene.camera.center, viewer.scene.camera.zoom = (49.5, 39.5), 10
+    look_at(viewer, (49.5, 39.5))
     assert visible(viewer, layer, "YX") == ((25, 55), (40, 60))
 
 

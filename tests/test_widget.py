@@ -21,6 +21,7 @@ from napari_vdip._layers import KEY
 from napari_vdip._provenance import Recipe
 from napari_vdip._session import DRAWN_AFTER, LONGEST_WAIT, SHOWN_SHARE
 from napari_vdip._settings_form import AUTOMATIC, FIXED, SWITCHES, SettingsForm
+from napari_vdip._view import camera_of, canvas_size
 from napari_vdip._widget import ADD, REPLACE
 from napari_vdip.psf_window import larger_window
 from napari_vdip.settings import METHODS, PRESETS, PsfSource
@@ -446,13 +447,13 @@ def test_a_trial_is_small_in_the_middle_of_the_view_and_the_next_replaces_it(
 ):
     monkeypatch.setattr("napari_vdip._input_form.LONGEST_TRIAL", 36)
     source = viewer.add_image(spots(96, 100), name="spots")
+    camera = camera_of(viewer)
     for centre in ((44.5, 47.5), (56.5, 33.5)):
-        viewer.scene.camera.center = centre
-        viewer.scene.camera.zoom = np.max(viewer.canvas.size) / 64
-        look = viewer.scene.camera.center, viewer.scene.camera.zoom
+        camera.center, camera.zoom = centre, np.max(canvas_size(viewer)) / 64
+        look = camera.center, camera.zoom
         panel.try_out.native.click()
         end(panel, qtbot)
-        assert (viewer.scene.camera.center, viewer.scene.camera.zoom) == look
+        assert (camera.center, camera.zoom) == look
         assert names(viewer) == ["spots", "spots trial latent", "spots trial PSF", "spots trial std"]
         latent = viewer.layers["spots trial latent"]
         assert max(latent.data.shape) == 36

@@ -11,6 +11,7 @@ from napari.utils.transforms import Affine
 
 from napari_vdip._checked import run_of
 from napari_vdip._layers import CARRIED, KEY
+from napari_vdip._view import camera_of, grid_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -108,23 +109,20 @@ class SideBySide:
     ----------
     viewer : Viewer
         Where the layers are.
+
+    Attributes
+    ----------
+    grid : GridCanvas
+        The viewer's grid.
     """
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
+        self.grid, self._camera = grid_of(viewer), camera_of(viewer)
         self._before: dict[Any, bool] = {}
         self._named: list[Layer] = []
         self._stride = 1
         self._view: dict[str, Any] = {}
-
-    @property
-    def _camera(self) -> Any:
-        return self._viewer.scene.camera if hasattr(self._viewer, "scene") else self._viewer.camera
-
-    @property
-    def grid(self) -> Any:
-        """The viewer's grid; before napari 0.9 it was elsewhere."""
-        return self._viewer.canvas.grid if hasattr(self._viewer, "canvas") else self._viewer.grid
 
     def show(self, layers: Iterable[Layer]) -> None:
         """Show these layers alone, from the lowest in the list to the highest."""

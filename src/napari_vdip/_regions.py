@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_vdip._view import camera_of, canvas_size
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -41,8 +43,8 @@ def visible(viewer: Viewer, layer: Image, axes: str) -> Bounds:
     if {axes[axis] for axis in shown if axis >= 0} != {"Y", "X"} or len(shown) != 2:
         letters = ", ".join(axes[axis] if axis >= 0 else "?" for axis in shown)
         raise ValueError(f"region: expected a view of the image's axes Y, X, got one of {letters}")
-    camera, canvas = _camera_and_canvas(viewer)
-    half = np.divide(canvas, 2 * camera.zoom)
+    camera = camera_of(viewer)
+    half = np.divide(canvas_size(viewer), 2 * camera.zoom)
     corners = []
     for signs in product((-1, 1), repeat=2):
         corner = np.array(viewer.dims.point, float)
@@ -124,10 +126,3 @@ def _box(corners: NDArray[Any], layer: Image, axes: str, what: str) -> Bounds:
         if sides[-1][0] >= sides[-1][1]:
             raise ValueError(f"region: expected a part of {layer.name!r}, but {what} lies beside it")
     return sides[0], sides[1]
-
-
-def _camera_and_canvas(viewer: Viewer) -> tuple[Any, tuple[int, int]]:
-    """Return the camera, and height and width of the canvas; before napari 0.9 both were elsewhere."""
-    if hasattr(viewer, "scene"):
-        return viewer.scene.camera, viewer.canvas.size
-    return viewer.camera, viewer._canvas_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 from torch import Tensor
 
 SMALLEST_NOISE = 1e-3
@@ -52,7 +52,8 @@ def _line(intensity: Tensor, noise: Tensor) -> Tensor:
     variance = deviations.double().cpu().numpy() ** 2
     lowest = x[0]
     design = np.stack([np.ones_like(x), x - lowest], 1) / variance[:, None]
-    readout, gain = map(float, nnls(design, np.ones_like(x))[0])
+    # Not nnls, which does not always end in SciPy 1.14.
+    readout, gain = map(float, lsq_linear(design, np.ones_like(x), (0, np.inf), method="bvls").x)
     return readout + gain * (intensity - float(lowest)).clamp_min(0)
 
 
