@@ -11,7 +11,7 @@ from napari.utils.transforms import Affine
 
 from napari_vdip._checked import run_of
 from napari_vdip._layers import CARRIED, KEY
-from napari_vdip._view import camera_of, grid_of
+from napari_vdip._view import camera_of, grid_of, place_in_grid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -135,10 +135,7 @@ class SideBySide:
             layer.visible = layer in wanted
         self._named += show_names(wanted)
         self.grid.stride, self.grid.enabled = 1, True
-        if wanted and self.grid.position(self._viewer.layers.index(wanted[0]), self._viewer.layers) != (
-            0,
-            0,
-        ):
+        if wanted and place_in_grid(self._viewer, wanted[0]) > place_in_grid(self._viewer, wanted[-1]):
             self.grid.stride = -1  # which end of the list comes first depends on napari's version
         self._viewer.reset_view(**({"layers": wanted} if hasattr(self._viewer, "scene") else {}))
 

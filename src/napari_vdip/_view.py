@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from napari.layers import Layer
 
 
 def camera_of(viewer: Viewer) -> Any:
@@ -16,6 +17,14 @@ def camera_of(viewer: Viewer) -> Any:
 def grid_of(viewer: Viewer) -> Any:
     """Return the grid of layers."""
     return viewer.canvas.grid if hasattr(viewer, "canvas") else viewer.grid
+
+
+def place_in_grid(viewer: Viewer, layer: Layer) -> tuple[int, int]:
+    """Return row and column of a layer in the grid; before napari 0.9 hidden layers have places too."""
+    layers = viewer.layers
+    there = layers if hasattr(viewer, "canvas") else len(layers)
+    row, column = grid_of(viewer).position(layers.index(layer), there)
+    return row, column
 
 
 def canvas_size(viewer: Viewer) -> tuple[int, int]:
