@@ -188,6 +188,15 @@ def test_every_round_yields_a_valid_estimate_and_counts_on(rounds, channels, gau
     assert all(torch.equal(late, kernels[-1]) for late in kernels[max(rounds - PIXEL_ROUNDS, 1) :])
 
 
+def test_the_image_does_not_fall_back_while_the_kernel_is_updated(scene, rng):
+    """It does with the prior's weights of the blurred image; those of the image that was found keep it."""
+    latent, kernel, image = scene
+    settings = Settings(psf_shape=size_of(kernel), refinements=14, gaussians=False)
+    start = Estimate("search", 5, 19, Posterior(latent), kernel, {})
+    qualities = [psnr(one.posterior.mean, latent) for one in refine(image, start, settings, rng)]
+    assert min(qualities) > qualities[-1] - 4
+
+
 def test_the_noise_level_falls_gradually(scene, rng):
     _, kernel, image = scene
     levels = [float(estimate.terms["noise"]) for estimate in run(image, kernel, rng, refinements=12)]

@@ -54,8 +54,8 @@ def restore(
     kernel : Tensor
         ``(1, 1, kh, kw)`` correlation kernel, non-negative, sums to one.
     start : Tensor or None
-        Canvas ``(1, C, H, W)`` to start from: the mean for the weights of the blurred image. If there is
-        none, the first round finds it.
+        Canvas ``(1, C, H, W)`` to start from. If there is none, the first round finds the mean for the
+        weights of the blurred image.
     rounds : int
         Number of rounds, each of which is yielded.
     rng : torch.Generator

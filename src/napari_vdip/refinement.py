@@ -20,7 +20,7 @@ from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.latent import PIXEL_ROUNDS, restore
 from napari_vdip.noise import fine_detail, noise_variance
-from napari_vdip.operators import extend, size_of
+from napari_vdip.operators import size_of
 from napari_vdip.posterior import sparse_precision
 from napari_vdip.prediction import HeldOut
 from napari_vdip.widths import TRIALS, try_widths
@@ -80,15 +80,16 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
         last = float(variance.min().sqrt())
         sharp = sharpness(image, variance)
         floor = floor_of(sharp, variance, settings)
-        candidate = Candidate(image, *centre(start.posterior.mean, start.kernel), floor)
-        blurred = mean = extend(image, window)
+        found, kernel = centre(start.posterior.mean, start.kernel)
+        candidate = Candidate(image, found, kernel, floor)
+        mean = found
     for done in range(1, kernel_rounds + 1):
         lowest = FIRST_NOISE * (last / FIRST_NOISE) ** min(1.0, done / (ANNEALED * kernel_rounds))
         noise = variance.clamp_min(lowest**2)
         with torch.no_grad():
             candidate.advance(noise)
             kernel = candidate.kernel
-            precision = sparse_precision(blurred, kernel, noise.sqrt(), pooling=settings.pooling)
+            precision = sparse_precision(found, kernel, noise.sqrt(), pooling=settings.pooling)
             mean = precision.mean(image, mean)
         yield estimate(done, mean, kernel, noise)
     done = kernel_rounds
