@@ -251,7 +251,11 @@ def peak_memory() -> int:
 
 
 def exponents(rows: list[dict[str, Any]], over: str) -> dict[str, float]:
-    """Fit a power law of seconds per step for each stage: over pixels, or over the kernel's side."""
+    """Fit a power law of seconds per step for each stage: over pixels, or over the kernel's side.
+
+    Of an image larger than the search area a step does no more than of one as large.
+    """
+    rows = [row for row in rows if row["image_side"] <= Settings().search_area]
     stages = sorted({stage for row in rows for stage in row["seconds_per_step"]})
     fits = {}
     for stage in stages:

@@ -76,3 +76,7 @@ def test_the_figures_of_the_readme_are_those_of_the_benchmarks():
     )
     assert len(figures) == 4
     assert all(figure in measured for figure in figures)
+    said = re.search(r"(\d+) seconds on .*?, (\d+\.\d+) times", readme, flags=re.S)
+    speed = text_of("docs/benchmarks.md").partition("<!-- begin speed -->")[2]
+    found = re.search(r"\| (\d+\.\d) \| \d+ \| \*\*(\d+\.\d)\*\* \|", speed)
+    assert (int(said[1]), said[2]) == (round(float(found[1])), found[2])
