@@ -20,6 +20,7 @@ from napari_vdip.prediction import Prediction
 from napari_vdip.refinement import (
     FLOOR,
     GAPS,
+    HALF_ROUNDS,
     PIXEL_ROUNDS,
     PSF_ERROR,
     SHARPEST,
@@ -28,6 +29,7 @@ from napari_vdip.refinement import (
     floor_of,
     psf_error_of,
     refine,
+    rounds_of,
     sharpness,
 )
 from napari_vdip.scenes import gaussian_psf, specimen
@@ -165,7 +167,7 @@ def test_refinement_sharpens_the_image_from_a_mildly_wrong_kernel(scene, rng):
 
 
 @pytest.mark.parametrize("gaussians", [False, True])
-@pytest.mark.parametrize(("rounds", "channels"), [(1, 1), (2, 3), (12, 1), (2 * TRIALS + 1, 2)])
+@pytest.mark.parametrize(("rounds", "channels"), [(1, 1), (2, 3), (12, 1), (2 * TRIALS + 1, 2), (90, 1)])
 def test_every_round_yields_a_valid_estimate_and_counts_on(rounds, channels, gaussians, rng):
     kernel = bent_kernel(9, torch.float32)
     image = blur(pieces(56, channels=channels).float(), kernel)
@@ -195,6 +197,24 @@ def test_the_image_does_not_fall_back_while_the_kernel_is_updated(scene, rng):
     start = Estimate("search", 5, 19, Posterior(latent), kernel, {})
     qualities = [psnr(one.posterior.mean, latent) for one in refine(image, start, settings, rng)]
     assert min(qualities) > qualities[-1] - 4
+
+
+@pytest.mark.parametrize("gaussians", [False, True])
+@pytest.mark.parametrize("preset", ["default", "photograph"])
+def test_all_rounds_are_counted_and_the_presets_have_those_at_half_the_resolution(preset, gaussians):
+    for rounds in range(1, 120):
+        parts = rounds_of(Settings(refinements=rounds, gaussians=gaussians))
+        assert sum(parts) == rounds
+        assert parts[0] > 0 <= min(parts)
+        assert parts[1] in (0, HALF_ROUNDS)
+    assert rounds_of(Settings.preset(preset))[1] == HALF_ROUNDS
+
+
+def test_an_image_as_small_as_its_window_is_revised_at_half_the_resolution(rng):
+    image = torch.rand(1, 1, 31, 31, generator=rng)
+    last = run(image, smoothed(bent_kernel(31, torch.float32)), rng, refinements=90)[-1]
+    assert last.posterior.mean.isfinite().all()
+    assert last.kernel.isfinite().all()
 
 
 def test_the_noise_level_falls_gradually(scene, rng):

@@ -26,6 +26,10 @@ from napari_vdip.operators import (
 )
 from napari_vdip.solvers import conjugate_gradients
 
+FIRST_NOISE = 0.01
+"""Noise level of the first round, in [0, 1] units; later rounds lower it to that of the image."""
+ANNEALED = 0.8
+"""Part of the rounds in which it is lowered."""
 SOLVER_STEPS = 10
 LEAST_SEEN = 1e-4
 """Evidence on an entry, relative to that on the best seen one, below which the corners of the canvas do not
@@ -47,6 +51,12 @@ def gradient_noise(variance: Tensor) -> Tensor:
     down = variance[..., 1:, :-1] + variance[..., :-1, :-1]
     right = variance[..., :-1, 1:] + variance[..., :-1, :-1]
     return 2 * torch.cat([down, right], 1).transpose(0, 1)
+
+
+def annealed(variance: Tensor, progress: float) -> Tensor:
+    """Variance of the noise for a round at this part of all rounds, from that of the image."""
+    last = float(variance.min().sqrt())
+    return variance.clamp_min((FIRST_NOISE * (last / FIRST_NOISE) ** min(1.0, progress / ANNEALED)) ** 2)
 
 
 class Candidate:

@@ -27,9 +27,8 @@ def update_kernel(
 ) -> Tensor:
     """Weighted least squares of the expected residual over kernels that are non-negative and sum to one.
 
-    Accelerated projected gradient steps with restarts (Beck and Teboulle, 2009; O'Donoghue and Candes,
-    2015). The variance of independent entries adds a weight on the square of each kernel pixel; the
-    mean alone would favour kernels that are too sharp.
+    The variance of independent entries adds a weight on the square of each kernel pixel; the mean alone
+    would favour kernels that are too sharp.
 
     Parameters
     ----------
@@ -50,9 +49,20 @@ def update_kernel(
 
     right_side = kernel_adjoint(confidence * target, mean).sum((0, 1), keepdim=True)
     curvature = largest_eigenvalue(normal_product, kernel)
+    return least_on_simplex(lambda k: normal_product(k) - right_side, curvature, kernel, STEPS)
+
+
+def least_on_simplex(
+    slope: Callable[[Tensor], Tensor], curvature: Tensor | float, kernel: Tensor, steps: int
+) -> Tensor:
+    """Minimise a quadratic function over kernels that are non-negative and sum to one.
+
+    Accelerated projected gradient steps with restarts (Beck and Teboulle, 2009; O'Donoghue and Candes,
+    2015), from a kernel to start from. The function is given by its gradient and its largest curvature.
+    """
     ahead, momentum = kernel, 1.0
-    for _ in range(STEPS):
-        following = onto_simplex(ahead - (normal_product(ahead) - right_side) / curvature)
+    for _ in range(steps):
+        following = onto_simplex(ahead - slope(ahead) / curvature)
         if ((ahead - following) * (following - kernel)).sum() > 0:
             momentum = 1.0
         faster = (1 + (1 + 4 * momentum**2) ** 0.5) / 2

@@ -5,6 +5,7 @@ it. There, the posterior of the latent image has a closed form up to its weights
 small quadratic problem, so cheap rounds of either take over (see ``candidate``). Where an image tells the
 networks little, as a dense or a faint specimen under a compact blur does, they may lead astray: round
 Gaussians are tried as well (see ``widths``), and the kernel that predicts best what was left out is kept.
+The networks' is revised at half the resolution before it is used (see ``half_resolution``).
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_vdip.candidate import Candidate
+from napari_vdip.candidate import Candidate, annealed
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
+from napari_vdip.half_resolution import HalfResolution
 from napari_vdip.latent import PIXEL_ROUNDS, restore
 from napari_vdip.noise import fine_detail, noise_variance
 from napari_vdip.operators import size_of
@@ -30,10 +32,8 @@ if TYPE_CHECKING:
 
     from napari_vdip.settings import Settings
 
-FIRST_NOISE = 0.01
-"""Noise level of the first round, in [0, 1] units; later rounds lower it to that of the image."""
-ANNEALED = 0.8
-"""Part of the kernel's rounds in which it is lowered."""
+HALF_ROUNDS = 30
+"""Rounds at half the resolution, if there are more than twice as many for the kernel."""
 FLOOR = 0.05
 """Floor of the gradient, in noise levels, of an image without detail as fine as its pixels."""
 PSF_ERROR = 2e-4
@@ -50,7 +50,7 @@ WORTH = 1.0
 
 
 def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Generator) -> Iterator[Estimate]:
-    """Update the kernel, compare it with Gaussians, and update the latent image for the better one.
+    """Update the kernel, at half the resolution too, compare it with Gaussians, and update the image.
 
     Parameters
     ----------
@@ -70,29 +70,38 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
     """
     variance = noise_variance(image)
     window = size_of(start.kernel)
-    kernel_rounds, comparisons, pixel_rounds = rounds_of(settings)
+    kernel_rounds, half_rounds, comparisons, pixel_rounds = rounds_of(settings)
 
     def estimate(done: int, mean: Tensor, kernel: Tensor, noise: Tensor) -> Estimate:
         terms = {"noise": noise.mean().sqrt()}
         return Estimate("refinement", start.step + done, start.steps, Posterior(mean), kernel, terms)
 
     with torch.no_grad():  # never across a yield, where the caller's code runs
-        last = float(variance.min().sqrt())
         sharp = sharpness(image, variance)
         floor = floor_of(sharp, variance, settings)
         found, kernel = centre(start.posterior.mean, start.kernel)
         candidate = Candidate(image, found, kernel, floor)
         mean = found
     for done in range(1, kernel_rounds + 1):
-        lowest = FIRST_NOISE * (last / FIRST_NOISE) ** min(1.0, done / (ANNEALED * kernel_rounds))
-        noise = variance.clamp_min(lowest**2)
         with torch.no_grad():
+            noise = annealed(variance, done / kernel_rounds)
             candidate.advance(noise)
             kernel = candidate.kernel
             precision = sparse_precision(found, kernel, noise.sqrt(), pooling=settings.pooling)
             mean = precision.mean(image, mean)
         yield estimate(done, mean, kernel, noise)
     done = kernel_rounds
+    revised = kernel
+    if half_rounds:
+        with torch.no_grad():
+            half = HalfResolution(image, mean, kernel)
+        for number in range(1, half_rounds + 1):
+            with torch.no_grad():
+                half.advance(number / half_rounds)
+            done += 1
+            yield estimate(done, mean, kernel, variance)
+        with torch.no_grad():
+            revised = half.merged(kernel, (sharp - 1) / (SHARPEST - 1))
     if comparisons:
         with torch.no_grad():
             tests = [HeldOut(image, variance, settings.pooling, gap, rng) for gap in GAPS]
@@ -111,10 +120,10 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
             done += 1
             yield estimate(done, mean, kernel, variance)
         if sum(gains) <= WORTH * math.hypot(*errors):
-            kernel, mean = gaussian.kernel, gaussian.mean
+            revised, mean = gaussian.kernel, gaussian.mean
     yield from restore(
         image,
-        kernel,
+        revised,
         mean,
         pixel_rounds,
         rng,
@@ -154,12 +163,13 @@ def psf_error_of(sharp: float, settings: Settings) -> float:
     return PSF_ERROR * sharp**2 if settings.psf_error is None else settings.psf_error
 
 
-def rounds_of(settings: Settings) -> tuple[int, int, int]:
-    """Return the rounds for the free kernel, for its comparison with Gaussians, for the latent image."""
+def rounds_of(settings: Settings) -> tuple[int, int, int, int]:
+    """Return the rounds for the kernel at both resolutions, for its comparison, for the latent image."""
     rounds = settings.rounds
     comparisons = TRIALS + len(GAPS) if settings.gaussians and rounds > 2 * TRIALS else 0
     kernel = max(rounds - comparisons - PIXEL_ROUNDS, 1)
-    return kernel, comparisons, rounds - kernel - comparisons
+    half = HALF_ROUNDS if kernel > 2 * HALF_ROUNDS else 0
+    return kernel - half, half, comparisons, rounds - kernel - comparisons
 
 
 def centre(mean: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:

@@ -104,10 +104,10 @@ def search_units(settings: Settings) -> Units:
     units: Units = {"prefit": settings.prefit_steps, "search": settings.steps}
     if not settings.rounds:
         return units
-    kernel, comparisons, pixels = rounds_of(settings)
+    kernel, half, comparisons, pixels = rounds_of(settings)
     predictions = ROUNDS * (TRIALS + 2 * len(GAPS)) if comparisons else 0
     restored = predictions + pixels
-    return {**units, "kernel": kernel, "mean": kernel + restored, "sample": restored}
+    return {**units, "kernel": kernel + half / 4, "mean": kernel + restored, "sample": restored}
 
 
 def _std_batches(settings: Settings) -> float:
