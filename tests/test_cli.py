@@ -134,7 +134,7 @@ REFUSED = [
     (("image.tif", "--psf-shape", "wide"), "--psf-shape"),
     (("image.tif", "--headroom", "lots"), "--headroom"),
     (("image.tif", "--headroom", "3"), "--headroom"),
-    (("image.tif", "--steps", "0"), "--steps"),
+    (("image.tif", "--samples", "1"), "--samples"),
     (("image.tif", "--prior", "mine"), "--prior"),
     (("image.tif", "--bound-until", "0.5", "--similarity-from", "0.6"), "--similarity-from"),
     (("image.tif", "--preset", "mine"), "--preset"),

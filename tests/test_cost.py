@@ -372,7 +372,7 @@ def test_an_image_that_cannot_be_done_is_named_and_the_others_are_estimated(per_
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [(("--steps", "0"), "steps"), (("nowhere.tif",), "INPUT"), (("--axes", "AB"), "axes")],
+    [(("--samples", "1"), "samples"), (("nowhere.tif",), "INPUT"), (("--axes", "AB"), "axes")],
 )
 def test_a_command_that_cannot_be_used_says_why(images, arguments, named):
     result, _ = command(images, *arguments)

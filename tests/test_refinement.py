@@ -173,7 +173,7 @@ def test_every_round_yields_a_valid_estimate_and_counts_on(rounds, channels, gau
     image = blur(pieces(56, channels=channels).float(), kernel)
     image = image + 0.0012 * torch.randn(image.shape, generator=rng)
     start = start_from(image, kernel, rounds)
-    settings = Settings(refinements=rounds, gaussians=gaussians)
+    settings = Settings(psf_shape=9, refinements=rounds, gaussians=gaussians)
     levels, kernels = [], []
     for done, estimate in enumerate(refine(image, start, settings, rng), start=1):
         assert torch.is_grad_enabled()

@@ -39,7 +39,7 @@ def test_psf_shape_is_one_or_two_odd_numbers(value):
         ("seed", True),
         ("seed", None),
         ("bright_variance", "right"),
-        ("steps", 0),
+        ("steps", -1),
         ("steps", 10.5),
         ("steps", "10"),
         ("bound_until", 1.5),

@@ -64,8 +64,8 @@ class SettingsForm:
         self.preset = ComboBox(
             label="preset",
             choices=tuple(PRESETS),
-            tooltip="Fill in the advanced settings: default is for microscopy, photograph for motion blur, "
-            "paper the published schedule, which takes many times longer.",
+            tooltip="Fill in the advanced settings: default is for microscopy, quick for a first look, "
+            "photograph for motion blur, paper the published schedule, which takes many times longer.",
         )
         self.preset.changed.connect(self._fill)
 

@@ -53,10 +53,10 @@ def gradient_noise(variance: Tensor) -> Tensor:
     return 2 * torch.cat([down, right], 1).transpose(0, 1)
 
 
-def annealed(variance: Tensor, progress: float) -> Tensor:
+def annealed(variance: Tensor, progress: float, first: float = FIRST_NOISE) -> Tensor:
     """Variance of the noise for a round at this part of all rounds, from that of the image."""
     last = float(variance.min().sqrt())
-    return variance.clamp_min((FIRST_NOISE * (last / FIRST_NOISE) ** min(1.0, progress / ANNEALED)) ** 2)
+    return variance.clamp_min((first * (last / first) ** min(1.0, progress / ANNEALED)) ** 2)
 
 
 class Candidate:

@@ -19,7 +19,7 @@ from torch import Tensor
 from napari_vdip.candidate import Candidate, annealed
 from napari_vdip.kernel_update import least_on_simplex
 from napari_vdip.noise import noise_variance
-from napari_vdip.operators import crop, extend, size_of
+from napari_vdip.operators import Size, crop, extend, size_of
 
 FLOOR = 0.5
 """Floor of the gradient, in noise levels."""
@@ -41,12 +41,16 @@ Complex = NDArray[np.complex128]
 Real = NDArray[np.floating]
 
 
+def resized(image: Tensor, size: Size) -> Tensor:
+    """Image ``(1, C, Y, X)`` with fewer pixels; made on the CPU, since not every device can."""
+    pixels = image.cpu()
+    return F.interpolate(pixels, size=list(size), mode="bicubic", antialias=True).to(image)
+
+
 def halved(image: Tensor) -> Tensor:
     """Image at half its resolution; an odd row or column at the end is left out."""
     height, width = (n // 2 * 2 for n in size_of(image))
-    half = [height // 2, width // 2]
-    even = image[..., :height, :width]
-    return F.interpolate(even, size=half, mode="bicubic", antialias=True, align_corners=False)
+    return resized(image[..., :height, :width], (height // 2, width // 2))
 
 
 def halved_kernel(kernel: Tensor) -> Tensor:

@@ -137,10 +137,12 @@ class Plane:
                 misfit=self.sharpness,
             )
             return
+        estimate: Estimate | None = None
         try:
-            self._search = Search(self.image, self.settings, self.rng)
-            for estimate in self._search.estimates(start):
-                yield estimate
+            if self.settings.steps:
+                self._search = Search(self.image, self.settings, self.rng)
+                for estimate in self._search.estimates(start):
+                    yield estimate
         finally:
             self._search = None  # it is large
         if self.settings.rounds:

@@ -2,10 +2,11 @@
 
 The networks find the basin, which is what blind deconvolution is hard for; they are slow to settle in
 it. There, the posterior of the latent image has a closed form up to its weights and the kernel is a
-small quadratic problem, so cheap rounds of either take over (see ``candidate``). Where an image tells the
-networks little, as a dense or a faint specimen under a compact blur does, they may lead astray: round
-Gaussians are tried as well (see ``widths``), and the kernel that predicts best what was left out is kept.
-The networks' is revised at half the resolution before it is used (see ``half_resolution``).
+small quadratic problem, so cheap rounds of either take over (see ``candidate``). Without networks they
+begin at a coarse scale (see ``coarse_to_fine``). Where an image tells little, as a dense or a faint
+specimen under a compact blur does, they may be led astray: round Gaussians are tried as well (see
+``widths``), and the kernel that predicts best what was left out is kept. A kernel that is not round is
+revised at half the resolution before it is used (see ``half_resolution``).
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_vdip.candidate import Candidate, annealed
+from napari_vdip.candidate import FIRST_NOISE, Candidate, annealed
+from napari_vdip.coarse_to_fine import from_coarse_to_fine
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
 from napari_vdip.latent import PIXEL_ROUNDS, restore
 from napari_vdip.noise import fine_detail, noise_variance
-from napari_vdip.operators import size_of
+from napari_vdip.operators import centre, extend
 from napari_vdip.posterior import sparse_precision
 from napari_vdip.prediction import HeldOut
 from napari_vdip.widths import TRIALS, try_widths
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
     from napari_vdip.settings import Settings
 
+FIRST_WITHOUT_NETWORKS = 0.02
+"""Noise level of the first round at full resolution, in [0, 1] units, if a coarser one came before."""
 HALF_ROUNDS = 30
 """Rounds at half the resolution, if there are more than twice as many for the kernel."""
 FLOOR = 0.05
@@ -49,15 +53,17 @@ WORTH = 1.0
 """Standard errors by which the free kernel has to predict better, over all gaps, to be kept."""
 
 
-def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Generator) -> Iterator[Estimate]:
+def refine(
+    image: Tensor, start: Estimate | None, settings: Settings, rng: torch.Generator
+) -> Iterator[Estimate]:
     """Update the kernel, at half the resolution too, compare it with Gaussians, and update the image.
 
     Parameters
     ----------
     image : Tensor
         ``(1, C, Y, X)`` in [0, 1].
-    start : Estimate
-        Where the networks have led.
+    start : Estimate or None
+        Where the networks have led. If there are none, a kernel is found from coarse to fine.
     settings : Settings
         How many rounds, and what they assume of the image.
     rng : torch.Generator
@@ -69,22 +75,28 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
         Posterior mean and kernel, and the noise level, after each of ``settings.rounds`` rounds.
     """
     variance = noise_variance(image)
-    window = size_of(start.kernel)
+    window = settings.psf_shape
+    before, steps = (start.step, start.steps) if start else (settings.coarse_rounds, settings.rounds)
     kernel_rounds, half_rounds, comparisons, pixel_rounds = rounds_of(settings)
 
     def estimate(done: int, mean: Tensor, kernel: Tensor, noise: Tensor) -> Estimate:
         terms = {"noise": noise.mean().sqrt()}
-        return Estimate("refinement", start.step + done, start.steps, Posterior(mean), kernel, terms)
+        return Estimate("refinement", before + done, steps, Posterior(mean), kernel, terms)
 
     with torch.no_grad():  # never across a yield, where the caller's code runs
         sharp = sharpness(image, variance)
         floor = floor_of(sharp, variance, settings)
-        found, kernel = centre(start.posterior.mean, start.kernel)
-        candidate = Candidate(image, found, kernel, floor)
-        mean = found
+    if start:
+        with torch.no_grad():
+            found, kernel = centre(start.posterior.mean, start.kernel)
+            candidate, first = Candidate(image, found, kernel, floor), FIRST_NOISE
+    else:
+        found, first = extend(image, window), FIRST_WITHOUT_NETWORKS
+        candidate = yield from from_coarse_to_fine(image, variance, floor, settings)
+    mean = found
     for done in range(1, kernel_rounds + 1):
         with torch.no_grad():
-            noise = annealed(variance, done / kernel_rounds)
+            noise = annealed(variance, done / kernel_rounds, first)
             candidate.advance(noise)
             kernel = candidate.kernel
             precision = sparse_precision(found, kernel, noise.sqrt(), pooling=settings.pooling)
@@ -131,8 +143,8 @@ def refine(image: Tensor, start: Estimate, settings: Settings, rng: torch.Genera
         settings.pooling,
         psf_error=psf_error_of(sharp, settings),
         misfit=sharp,
-        step=start.step + done,
-        steps=start.steps,
+        step=before + done,
+        steps=steps,
     )
 
 
@@ -164,23 +176,12 @@ def psf_error_of(sharp: float, settings: Settings) -> float:
 
 
 def rounds_of(settings: Settings) -> tuple[int, int, int, int]:
-    """Return the rounds for the kernel at both resolutions, for its comparison, for the latent image."""
-    rounds = settings.rounds
+    """Return the rounds for the kernel at both resolutions, for its comparison, for the latent image.
+
+    Those from coarse to fine, which come before where there are no networks, are not counted.
+    """
+    rounds = settings.rounds - settings.coarse_rounds
     comparisons = TRIALS + len(GAPS) if settings.gaussians and rounds > 2 * TRIALS else 0
     kernel = max(rounds - comparisons - PIXEL_ROUNDS, 1)
     half = HALF_ROUNDS if kernel > 2 * HALF_ROUNDS else 0
     return kernel - half, half, comparisons, rounds - kernel - comparisons
-
-
-def centre(mean: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Move kernel and latent image by whole pixels, so that the kernel has room on all sides.
-
-    Both wrap around: what enters the kernel's window is its empty margin, and what enters the canvas
-    is estimated anew.
-    """
-    by = []
-    for dim in (-2, -1):
-        profile = kernel.movedim(dim, 0).flatten(1).sum(1)
-        position = torch.arange(len(profile), device=kernel.device) - len(profile) // 2
-        by.append(-round(float((profile * position).sum())))
-    return mean.roll(by, (-2, -1)), kernel.roll(by, (-2, -1))

@@ -36,6 +36,16 @@ def check(settings: Settings) -> None:
             f"similarity_from: expected at most bound_until = {settings.bound_until}, so that every step "
             f"has an objective, got {settings.similarity_from}"
         )
+    if not settings.steps and not settings.rounds:
+        raise ValueError(
+            "steps: expected at least 1, since only VDIP-Sparse with refinements can do without networks, "
+            f"got 0 with {settings.method} and refinements = {settings.refinements}"
+        )
+    if not settings.steps and settings.prefit_steps:
+        raise ValueError(
+            "prefit_steps: expected 0, since there are no networks with steps = 0, "
+            f"got {settings.prefit_steps}"
+        )
     if settings.psf_source != "plane" and not settings.rounds:
         raise ValueError(
             "psf_source: expected 'plane', since only the refinement of VDIP-Sparse takes a known "

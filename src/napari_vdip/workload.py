@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from napari_vdip import scales
 from napari_vdip.mosaic import is_large, search_size, tile_layout
 from napari_vdip.plane import WEIGHT_ROUNDS, Plane
 from napari_vdip.posterior import BATCH
@@ -105,9 +106,10 @@ def search_units(settings: Settings) -> Units:
     if not settings.rounds:
         return units
     kernel, half, comparisons, pixels = rounds_of(settings)
+    coarse = scales.ROUNDS if settings.coarse_rounds else 0  # each scale has half the pixels of the next
     predictions = ROUNDS * (TRIALS + 2 * len(GAPS)) if comparisons else 0
     restored = predictions + pixels
-    return {**units, "kernel": kernel + half / 4, "mean": kernel + restored, "sample": restored}
+    return {**units, "kernel": kernel + half / 4 + coarse, "mean": kernel + restored, "sample": restored}
 
 
 def _std_batches(settings: Settings) -> float:
