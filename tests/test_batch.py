@@ -439,7 +439,7 @@ def test_a_run_can_be_repeated_from_what_is_stored_with_it(tmp_path, stack):
     assert (end.kind, "changed" in end.reason) == ("failed", True)
 
 
-@pytest.mark.parametrize("record", ["", "{}", '{"source": 3}', '{"source": {}, "settings": {"steps": 0}}'])
+@pytest.mark.parametrize("record", ["", "{}", '{"source": 3}', '{"source": {}, "settings": {"steps": -1}}'])
 def test_what_is_no_record_cannot_be_repeated(tmp_path, record):
     with pytest.raises(ValueError, match="from_metadata: expected"):
         batch.repeat(tmp_path, tmp_path / "out")

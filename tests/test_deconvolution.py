@@ -308,7 +308,7 @@ def test_networks_that_break_down_end_with_a_finite_result(monkeypatch, step, re
         (picture((2, 2, 34, 38)), {}, r"image: expected .*axes=.*\(2, 2, 34, 38\)"),
         (picture(), {"axes": "TCYX"}, r"axes: expected 2 different letters.*'TCYX'"),
         (picture(), {"axes": "YY"}, "axes: expected .*'YY'"),
-        (picture(), {"steps": 0}, "steps: expected 1 to .*got 0"),
+        (picture(), {"steps": -1}, "steps: expected 0 to .*got -1"),
         (picture(), {"psf_size": 5}, "psf_size: expected a field of Settings"),
         (picture(), {"device": "abacus"}, "device: expected one of .*'abacus'"),
         (
