@@ -143,7 +143,7 @@ def levin_images(rows: list[Row]) -> str:
     """Return PSNR and SSIM of each Levin image with each preset and choice of windows."""
     chosen = [row for row in rows if row.get("method") in PRESETS]
     chosen = [row for row in chosen if row["dataset"] in ("levin", "levin31")]
-    runs = list(by(chosen, "method", "dataset"))
+    runs = sorted(by(chosen, "method", "dataset"))
     lines = []
     for (image,), group in sorted(by(chosen, "image").items()):
         cells = {(r["method"], r["dataset"]): f"{r['psnr']:.2f} / {r['ssim']:.4f}" for r in group}
