@@ -123,6 +123,22 @@ def test_the_work_is_what_a_run_does(done, shape, axes, changes):
     assert work == {**done, **{stage: steps[stage] for stage in ("prefit", "search") if steps[stage]}}
 
 
+@pytest.mark.parametrize("steps", [1, 0])
+def test_rounds_at_smaller_scales_count_by_their_pixels(steps, monkeypatch):
+    settings = SMALL.replace(psf_shape=9, steps=steps, refinements=90)
+    pixels = []
+    original = Candidate.advance
+
+    def advance(candidate, noise):
+        pixels.append(candidate.mean[0, 0].numel())
+        original(candidate, noise)
+
+    monkeypatch.setattr(Candidate, "advance", advance)
+    deconvolve(picture((120, 120)), settings, device="cpu")
+    (part,) = parts_of_plane((120, 120), settings, known=False)
+    assert sum(pixels) / max(pixels) == pytest.approx(part.units["kernel"], rel=0.15)
+
+
 def test_tiles_are_as_large_as_those_of_a_run(monkeypatch):
     settings = SMALL.replace(search_area=64, tile=80)
     sizes = Counter()

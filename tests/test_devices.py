@@ -63,9 +63,10 @@ def test_mixed_precision_is_used_on_cuda_alone(device, wanted, active, monkeypat
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("mixed", [True, False])
-def test_a_run_on_cuda_agrees_with_one_on_the_cpu_about_the_scene(mixed):
+@pytest.mark.parametrize("stages", [{"steps": 60, "refinements": 4}, {"steps": 0, "refinements": 90}])
+def test_a_run_on_cuda_agrees_with_one_on_the_cpu_about_the_scene(stages, mixed):
     scene = cells(size=64, psf_size=9)
-    changes = {"psf_shape": 9, "steps": 60, "refinements": 4, "mixed_precision": mixed}
+    changes = {"psf_shape": 9, **stages, "mixed_precision": mixed}
     gpu, cpu = (deconvolve(scene.blurred, device=device, **changes) for device in ("cuda", "cpu"))
     assert gpu.device.startswith("cuda")
     assert gpu.latent.dtype == gpu.std.dtype == "float32"
