@@ -16,8 +16,10 @@ from napari_vdip._check_jobs import comparing, doubts, reseeding, residuals
 from napari_vdip._check_layers import LARGEST, companion, place
 from napari_vdip._checked import checked
 from napari_vdip._compare import METHODS
-from napari_vdip._layers import KEY
+from napari_vdip._layers import KEY, read_layer
+from napari_vdip._provenance import Recipe
 from napari_vdip._psf_layers import exporting, opening, other_pixels
+from napari_vdip._results import ResultLayers
 from napari_vdip._view import camera_of, grid_of
 from napari_vdip._widget import DeconvolutionWidget
 from napari_vdip.image_file import read
@@ -27,6 +29,7 @@ from napari_vdip.scenes import cells, gaussian_psf
 from napari_vdip.stack import plan
 
 SIZE, WINDOW = 64, 9
+TINY = Settings(psf_shape=WINDOW, steps=2, refinements=2, samples=2, widths=(4,) * 5)
 UM = {"scale": (0.1, 0.1), "units": ("um", "um")}
 
 
@@ -87,6 +90,19 @@ def test_the_latest_run_is_taken_as_it_was_and_earlier_ones_from_their_layers(sh
     assert checked(viewer, layers[0], (result, source)).result is result
     other = replace(result, seconds=9.0)
     assert checked(viewer, layers[0], (other, source)).result.reblurred is None
+
+
+def test_a_run_of_the_panel_is_taken_as_it_was_though_its_layers_say_what_was_asked_for(blurred):
+    viewer, result = ViewerModel(), made(blurred)
+    source = viewer.add_image(blurred, name="cells", **UM)
+    picture = read_layer(source, "YX")
+    recipe = Recipe.of(source, picture, result.settings, "cpu")
+    shown = ResultLayers(viewer, source, picture, recipe=recipe)
+    shown.show(result, final=True)
+    assert checked(viewer, shown.get("PSF"), (result, source)).result is result
+    other = Recipe.of(source, picture, result.settings, "cuda")
+    shown.get("PSF").metadata = {KEY: {**shown.get("PSF").metadata[KEY], "recipe": other.plain()}}
+    assert checked(viewer, shown.get("latent"), (result, source)) is None  # the PSF is of another run
 
 
 def test_a_kept_earlier_estimate_has_no_reblurred_image(shown):
@@ -334,6 +350,19 @@ def test_the_tab_judges_and_sets_the_window(panel, qtbot):
     panel.form.basic["psf_shape"].value = (31, 31)
     check.work.use_window((11, 13))
     assert panel.form.value.psf_shape == (11, 13)
+
+
+@pytest.mark.needs_gl
+def test_the_residual_of_a_run_is_that_of_its_reblurred_image(panel, qtbot):
+    check = panel.check
+    panel._viewer.layers.selection.active = check.subject.source
+    panel.form.value = TINY
+    panel.run.native.click()
+    qtbot.waitUntil(lambda: panel._session is None, timeout=60_000)
+    assert check.subject.result.reblurred is not None
+    check.residual.click()
+    wait(panel, qtbot)
+    assert companion(panel._viewer, check.subject, "residual").data.shape == (SIZE, SIZE)
 
 
 @pytest.mark.needs_gl

@@ -9,6 +9,7 @@ import numpy as np
 from napari.layers import Image
 
 from napari_vdip._layers import KEY
+from napari_vdip._provenance import RECIPE
 from napari_vdip.course import FINISHED
 from napari_vdip.result import Deconvolution
 from napari_vdip.settings import Settings
@@ -208,7 +209,7 @@ def checked(
     made = layers["latent"].metadata[KEY]
     source = _source(viewer, layers["latent"], made.get("source"))
     result = _from_layers(layers)
-    if latest is not None and latest[0].metadata == run:
+    if latest is not None and latest[0].metadata == {name: run[name] for name in run if name != RECIPE}:
         result, source = latest if "iterate" not in made else (result, latest[1])
     planes = plan(result.latent.shape, result.axes, result.settings.channels)
     reached = (index for index in planes.indices if np.isfinite(planes.take_psf(result.psf, index)).all())
