@@ -20,7 +20,7 @@ from napari_vdip import Settings, deconvolve
 from napari_vdip._layers import KEY
 from napari_vdip._provenance import Recipe
 from napari_vdip._session import DRAWN_AFTER, LONGEST_WAIT, SHOWN_SHARE
-from napari_vdip._settings_form import AUTOMATIC, FIXED, SWITCHES, SettingsForm
+from napari_vdip._settings_form import AUTOMATIC, CHANGED, FIXED, SWITCHES, SettingsForm
 from napari_vdip._view import camera_of, canvas_size
 from napari_vdip._widget import ADD, REPLACE
 from napari_vdip.psf_window import larger_window
@@ -156,6 +156,36 @@ def test_a_preset_fills_the_advanced_fields_only(qapp):
     assert form.value == Settings.paper(psf_shape=9, prior="none")
     form.preset.value = "default"
     assert form.value == Settings(psf_shape=9, prior="none")
+
+
+def test_the_preset_is_the_one_that_is_in_the_fields(qapp):
+    form = SettingsForm()
+    assert form.preset.value == "default"
+    for settings, name in ((Settings.paper(psf_shape=9), "paper"), (Settings(steps=77), CHANGED)):
+        form.value = settings
+        assert form.preset.value == name
+    form.preset.value = "default"
+    assert form.value == Settings()
+    form.advanced["widths"].native.setText("(16, 32")
+    form.advanced["steps"].value = 5000
+    assert form.preset.value == CHANGED
+    form.preset.value = "default"
+    form.preset.value = CHANGED  # it says what is so, and cannot be chosen
+    assert (form.preset.value, form.value) == ("default", Settings())
+
+
+def test_what_would_be_refused_is_said_when_it_is_chosen(viewer, panel):
+    form = panel.form
+    for box, wrong, right in (
+        (form.preset, "quick", "default"),
+        (form.basic["psf_source"], "channel", "plane"),
+        (form.advanced["steps"], 0, 400),
+    ):
+        panel.form.value = Settings(prior="none")
+        box.value = wrong
+        assert "VDIP-Sparse" in panel.status.value
+        box.value = right
+        assert panel.status.value == ""
 
 
 def test_what_is_not_a_number_is_refused_by_name(qapp):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dataclasses import Field
 
 FIXED, AUTOMATIC = "as it is", "automatic"
+CHANGED = "(changed)"
+"""What is chosen as preset where the advanced fields are those of none."""
 SWITCHES = set().union(*METHODS.values())
 """Fields that the choice of a method stands for."""
 LARGEST = 9999
@@ -32,7 +34,7 @@ class SettingsForm:
     Attributes
     ----------
     method, preset : ComboBox
-        The method stands for `SWITCHES`; a preset fills the advanced fields.
+        The method stands for `SWITCHES`; a preset fills the advanced fields, and says what is in them.
     window : ComboBox
         Whether a point spread function that its window cuts off is estimated again in a larger one.
     basic, advanced : dict
@@ -63,11 +65,14 @@ class SettingsForm:
         )
         self.preset = ComboBox(
             label="preset",
-            choices=tuple(PRESETS),
-            tooltip="Fill in the advanced settings: default is for microscopy, quick for a first look, "
-            "photograph for motion blur, paper the published schedule, which takes many times longer.",
+            choices=(*PRESETS, CHANGED),
+            tooltip="Fill in the advanced settings: default is for microscopy, quick for a first look "
+            "(VDIP-Sparse only), photograph for motion blur, paper the published schedule, which takes many "
+            f"times longer. {CHANGED}: they are those of no preset.",
         )
         self.preset.changed.connect(self._fill)
+        for widget in self.advanced.values():
+            widget.changed.connect(self._name_preset)
 
     @property
     def value(self) -> Settings:
@@ -83,10 +88,39 @@ class SettingsForm:
         for name, widget in {**self.basic, **self.advanced}.items():
             widget.value = getattr(settings, name)
 
+    @property
+    def widgets(self) -> list[Any]:
+        """All of them."""
+        return [self.method, self.preset, self.window, *self.basic.values(), *self.advanced.values()]
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the settings in the form; nothing if they are right."""
+        try:
+            _ = self.value
+        except ValueError as error:
+            return str(error)
+        return ""
+
     def _fill(self, preset: str) -> None:
+        if preset != CHANGED:
+            settings = Settings.preset(preset)
+            for name, widget in self.advanced.items():
+                widget.value = getattr(settings, name)
+        self._name_preset()
+
+    def _name_preset(self) -> None:
+        """Let the box say which preset is in the fields, so that it can be chosen again where none is."""
+        with self.preset.changed.blocked():
+            self.preset.value = next((name for name in PRESETS if self._holds(name)), CHANGED)
+
+    def _holds(self, preset: str) -> bool:
+        """Whether the advanced fields are those of a preset."""
         settings = Settings.preset(preset)
-        for name, widget in self.advanced.items():
-            widget.value = getattr(settings, name)
+        try:
+            return all(read(name, widget) == getattr(settings, name) for name, widget in self.advanced.items())
+        except ValueError:  # no number is in one of them
+            return False
 
 
 def field_widget(item: Field[Any], hint: Any) -> Any:

@@ -64,6 +64,7 @@ class DeconvolutionWidget(QWidget):
         self._results: ResultLayers | None = None
         self._trial: ResultLayers | None = None
         self._next: Callable[[], None] | None = None
+        self._problem = ""
         self.inputs = InputForm(napari_viewer)
         self.form = SettingsForm()
         self.course = CourseTab(napari_viewer.theme)
@@ -156,6 +157,8 @@ class DeconvolutionWidget(QWidget):
         self.inputs.image.changed.connect(self._update_state)
         self.inputs.axes.changed.connect(self._update_state)
         self.form.basic["psf_source"].changed.connect(self._update_state)
+        for widget in self.form.widgets:
+            widget.changed.connect(self._explain)
         self.try_out.changed.connect(lambda: self._start(trial=True))
         self.use_psf.changed.connect(self._use_psf)
         self.run.changed.connect(lambda: self._start())
@@ -180,6 +183,13 @@ class DeconvolutionWidget(QWidget):
         layer = self.inputs.image.value
         if layer is not None:
             self.form.basic["channels"].value = "joint" if layer.rgb else "separate"
+
+    def _explain(self) -> None:
+        """Say at once what Run would refuse, until that is put right."""
+        problem = self.form.problem
+        if self._session is None and problem != self._problem:
+            self._problem = problem
+            self._tell(problem, 0, 1)
 
     def _paint(self, event: Any = None) -> None:
         self.course.plot.paint(self._viewer.theme)
