@@ -4,6 +4,7 @@ import builtins
 import inspect
 import json
 import shlex
+from dataclasses import replace
 
 import napari.settings
 import numpy as np
@@ -20,6 +21,7 @@ import napari_vdip.batch
 from napari_vdip import Settings, _commands, _preferences, deconvolve, image_file
 from napari_vdip._layers import KEY, layer_axes, read_layer, read_psf
 from napari_vdip._provenance import Recipe
+from napari_vdip._widget import DeconvolutionWidget
 from napari_vdip.cli import app
 from napari_vdip.recipe import command, settings_code
 
@@ -230,7 +232,8 @@ def test_what_no_command_can_do_is_said(viewer, tmp_path):
 
 
 def start(**changes):
-    return _preferences.Start(**{"settings": TINY, "device": "cpu", "output": "/there", **changes})
+    fixed = {"device": "cpu", "output": "/there", "format": "OME-TIFF", "wavelength": 520.0}
+    return _preferences.Start(**{"settings": TINY, **fixed, **changes})
 
 
 def test_the_last_run_is_remembered_until_it_is_forgotten():
@@ -241,12 +244,32 @@ def test_the_last_run_is_remembered_until_it_is_forgotten():
     assert _preferences.first() == _preferences.preferred()
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"settings": {}}', '{"settings": {"steps": -1}}', '{"a": 1}'])
-def test_what_is_remembered_wrongly_is_not_used(text):
+WRONG = [
+    "",
+    "[]",
+    "[" * 10**5,
+    '{"settings": {}}',
+    '{"settings": {"steps": -1}}',
+    '{"a": 1}',
+    '{"preset": "gone"}',
+    '{"output": 5}',
+    '{"overwrite": "yes"}',
+    '{"na": NaN}',
+]
+
+
+def wrong(text):
+    """Put a text, or a dictionary as a change of what was there, in the place of what is remembered."""
     _preferences.remember(start())
-    _preferences.place().write_text(text)
-    settings = Settings()
-    assert _preferences.first().settings == settings
+    file = _preferences.place()
+    whole = text.startswith("{") and "settings" not in text
+    file.write_text(json.dumps(json.loads(file.read_text()) | json.loads(text)) if whole else text)
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_remembered_wrongly_is_not_used(text):
+    wrong(text)
+    assert _preferences.first() == _preferences.preferred()
 
 
 def test_preferences_have_the_defaults_of_the_settings():
@@ -266,7 +289,7 @@ def test_napari_shows_the_preferences_and_they_count(request, npe2pm):
     page = get_plugin_settings("napari-vdip").defaults
     page.preset, page.psf_window, page.device = "paper", 20, "cpu"
     assert _preferences.preferred() == _preferences.Start(
-        Settings.paper(psf_shape=21), preset="paper", device="cpu"
+        Settings.paper(psf_shape=21), device="cpu"
     )
     _preferences.remember(start())
     assert _preferences.first() == start()
@@ -336,6 +359,37 @@ def test_the_next_panel_begins_as_the_last_run(panel, qtbot):
     panel.tools.reset.click()
     assert panel.form.value == Settings()
     assert _preferences.first() == _preferences.preferred()
+
+
+@pytest.mark.needs_gl
+@pytest.mark.parametrize(
+    "text", [*WRONG, json.dumps({"settings": Settings(psf_shape=10001).asdict()}), '{"window": "a"}']
+)
+def test_the_panel_opens_whatever_is_remembered(qtbot, text):
+    wrong(text)
+    panel = DeconvolutionWidget(ViewerModel())
+    qtbot.addWidget(panel)
+    assert panel.form.value in (Settings(), TINY)
+
+
+@pytest.mark.needs_gl
+def test_choices_of_all_tabs_are_remembered(panel, qtbot):
+    psf, files = panel.check.psf, panel.batch.what
+    panel.tools.remember()
+    psf.wavelength.setValue(488)
+    psf.na.setValue(1.4)
+    psf.na.editingFinished.emit()
+    kept = _preferences.first()
+    assert (kept.settings, kept.wavelength, kept.na) == (TINY, 488, 1.4)
+    files.format.setCurrentText("OME-Zarr")
+    files.overwrite.setChecked(True)
+    panel.tools.remember()
+    panel.tools.reset.click()
+    assert (files.format.currentIndex(), files.overwrite.isChecked(), psf.na.known) == (0, False, None)
+    _preferences.remember(replace(kept, format="OME-Zarr", overwrite=True))
+    panel.tools.begin()
+    assert (files.format.currentText(), files.overwrite.isChecked()) == ("OME-Zarr", True)
+    assert (psf.wavelength.known, psf.na.known) == (488, 1.4)
 
 
 @pytest.mark.needs_gl

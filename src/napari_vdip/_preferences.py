@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,43 @@ from napari_vdip.settings import Settings
 class Start:
     """What the panel begins with.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If something is not of its type, or no number.
+
     Attributes
     ----------
     settings : Settings
         In the form.
-    preset : str
-        The one in the form.
     window : str
         Whether a window that is too small grows, see `_settings_form`.
     device : str
         Where to compute, if it is there.
-    output : str
-        Folder for the results of a batch.
+    output, format : str
+        Folder for the results of a batch, and the choice of their format, if it is one.
+    overwrite : bool
+        Whether they may replace others.
+    wavelength, na : float
+        Emission wavelength in nanometres and numerical aperture; 0 where they are not known.
     """
 
     settings: Settings
-    preset: str = "default"
     window: str = FIXED
     device: str = "auto"
     output: str = ""
+    format: str = ""
+    overwrite: bool = False
+    wavelength: float = 0.0
+    na: float = 0.0
+
+    def __post_init__(self) -> None:
+        for item in fields(self)[1:]:
+            value = getattr(self, item.name)
+            if type(value) is not type(item.default):
+                raise TypeError(f"{item.name}: expected {type(item.default).__name__}, got {value!r}")
+        if not math.isfinite(self.wavelength + self.na):
+            raise ValueError(f"wavelength, na: expected numbers, got {self.wavelength}, {self.na}")
 
 
 def preferred() -> Start:
@@ -44,7 +63,7 @@ def preferred() -> Start:
     preset = getattr(chosen, "preset", "default")
     window = int(getattr(chosen, "psf_window", 0)) // 2 * 2 + 1  # odd
     changes = {"psf_shape": window} if window > 1 else {}
-    return Start(Settings.preset(preset, **changes), preset, device=getattr(chosen, "device", "auto"))
+    return Start(Settings.preset(preset, **changes), device=getattr(chosen, "device", "auto"))
 
 
 def first() -> Start:
@@ -57,8 +76,8 @@ def first() -> Start:
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
         return Start(**{**stored, "settings": Settings(**stored["settings"])})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # none, or of another version
-        return preferred()
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return preferred()  # there is none, or one of another version, or it was made to harm
 
 
 def remember(start: Start) -> None:

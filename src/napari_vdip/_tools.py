@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import metadata
 from typing import TYPE_CHECKING
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from magicgui.widgets import ComboBox
     from napari import Viewer
     from napari.layers import Layer
-    from qtpy.QtWidgets import QLineEdit
 
+    from napari_vdip._batch_form import BatchForm
+    from napari_vdip._check_panels import PsfPanel
     from napari_vdip._input_form import InputForm
     from napari_vdip._layers import Picture
     from napari_vdip._settings_form import SettingsForm
@@ -44,18 +46,24 @@ class Tools(QWidget):
         Where the layers are.
     inputs, form, device
         The panel's form.
-    output : QLineEdit
-        Where the results of a batch go; remembered with the form.
+    files, psf
+        What of a batch and of the optics is remembered with the form.
     """
 
     told = Signal(str)
 
     def __init__(
-        self, viewer: Viewer, inputs: InputForm, form: SettingsForm, device: ComboBox, output: QLineEdit
+        self,
+        viewer: Viewer,
+        inputs: InputForm,
+        form: SettingsForm,
+        device: ComboBox,
+        files: BatchForm,
+        psf: PsfPanel,
     ):
         super().__init__()
         self._viewer, self._inputs, self._form = viewer, inputs, form
-        self._device, self._output = device, output
+        self._device, self._files, self._psf = device, files, psf
         self._estimator: Estimator | None = None
         self._blocked = False
         self.estimate = button(
@@ -79,6 +87,8 @@ class Tools(QWidget):
         self.estimate.clicked.connect(self._estimate)
         self.again.clicked.connect(lambda: self.run_again(self._viewer.layers.selection.active))
         self.reset.clicked.connect(self._reset)
+        for number in (psf.wavelength, psf.na):
+            number.editingFinished.connect(self._remember_optics)
         self.help.clicked.connect(lambda: QDesktopServices.openUrl(QUrl(documentation())))
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
@@ -151,13 +161,30 @@ class Tools(QWidget):
 
     def begin(self) -> None:
         """Fill in the form as it was for the last run."""
-        self._fill(first())
+        try:
+            self._fill(first())
+        except ValueError:  # there is a number that the form cannot hold
+            self._fill(preferred())
 
     def remember(self) -> None:
         """Keep the form for the next session."""
-        form = self._form
-        choices = form.preset.value, form.window.value, self._device.value, self._output.text()
-        remember(Start(form.value, *choices))
+        files = self._files
+        start = Start(
+            settings=self._form.value,
+            window=self._form.window.value,
+            device=self._device.value,
+            output=files.output.text(),
+            format=files.format.currentText(),
+            overwrite=files.overwrite.isChecked(),
+        )
+        remember(replace(start, **self._optics()))
+
+    def _remember_optics(self) -> None:
+        """Keep wavelength and aperture, which are looked at after a run, with what that had."""
+        remember(replace(first(), **self._optics()))
+
+    def _optics(self) -> dict[str, float]:
+        return {"wavelength": self._psf.wavelength.value(), "na": self._psf.na.value()}
 
     def _reset(self) -> None:
         forget()
@@ -165,12 +192,15 @@ class Tools(QWidget):
         self.told.emit("The form has the defaults.")
 
     def _fill(self, start: Start) -> None:
-        self._form.preset.value = start.preset
         self._form.value = start.settings
         if start.window in self._form.window.choices:
             self._form.window.value = start.window
         self._set_device(start.device)
-        self._output.setText(start.output)
+        self._files.output.setText(start.output)
+        self._files.format.setCurrentIndex(max(self._files.format.findText(start.format), 0))
+        self._files.overwrite.setChecked(start.overwrite)
+        self._psf.wavelength.setValue(start.wavelength)
+        self._psf.na.setValue(start.na)
         layer = self._inputs.image.value
         if layer is not None:
             self._form.basic["channels"].value = "joint" if layer.rgb else "separate"

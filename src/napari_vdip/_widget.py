@@ -71,7 +71,8 @@ class DeconvolutionWidget(QWidget):
         self._make_controls()
         self.check = CheckTab(napari_viewer, self.form, self.inputs, self.device)
         self.batch = BatchTab(napari_viewer, self.inputs, self.form, self.device)
-        self.tools = Tools(napari_viewer, self.inputs, self.form, self.device, self.batch.what.output)
+        remembered = self.batch.what, self.check.psf
+        self.tools = Tools(napari_viewer, self.inputs, self.form, self.device, *remembered)
         self._lay_out()
         self._connect()
         self.tools.begin()
