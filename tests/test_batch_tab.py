@@ -196,9 +196,19 @@ def test_a_batch_and_a_run_do_not_go_at_once(tab, viewer, folder, qtbot):
     assert panel.run.enabled
     panel.run.native.click()
     assert not tab.run.isEnabled()
+    assert "a run computes" in tab.note.text()
     panel._session.quit()
     qtbot.waitUntil(lambda: panel._session is None, timeout=60_000)
     assert tab.run.isEnabled()
+
+
+def test_a_batch_says_that_its_window_does_not_grow(tab):
+    form = tab.panel.form
+    assert tab.note.isHidden()
+    form.window.value = "automatic"
+    assert "PSF shape as it is" in tab.note.text()
+    form.basic["psf_source"].value = "given"
+    assert tab.note.isHidden()
 
 
 def test_closing_the_panel_ends_the_batch(tab, viewer, folder, qtbot):

@@ -423,6 +423,32 @@ def test_buttons_add_layers_and_side_by_side_is_undone(panel, qtbot):
 
 
 @pytest.mark.needs_gl
+def test_a_check_and_a_run_do_not_compute_at_once(panel, qtbot):
+    check = panel.check
+    panel.form.value = TINY.replace(steps=100_000)
+    panel._tell("said before", 0, 1)
+    check.judge([()])
+    assert not panel.run.enabled
+    assert not panel.batch.run.isEnabled()
+    assert panel.status.value == "said before\nRun waits while Check computes."
+    wait(panel, qtbot)
+    assert panel.status.value == "said before"
+    panel.run.native.click()
+    check.found.clear()
+    check.judge([()])
+    assert not check.busy
+    assert check.doing.text() == "Nothing is judged while a run computes."
+    assert not any(button.isEnabled() for button in (check.residual, check.compare, check.psf.reseed))
+    panel._session.quit()
+    qtbot.waitUntil(lambda: panel._session is None, timeout=60_000)
+    assert check.doing.isHidden()
+    assert check.residual.isEnabled()
+    check.judge([()])
+    assert check.busy
+    wait(panel, qtbot)
+
+
+@pytest.mark.needs_gl
 def test_errors_are_said_and_deleted_layers_are_survived(panel, qtbot):
     check, viewer = panel.check, panel._viewer
     check.work.open_psf(Path("/nowhere.tif"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.layers import Image
+from qtpy.QtCore import Signal  # type: ignore[attr-defined, unused-ignore]
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -20,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_vdip._batch_worker import Batch
 from napari_vdip._layouts import button
 from napari_vdip._provenance import TO_SAVE
+from napari_vdip._settings_form import AUTOMATIC as GROWS
 from napari_vdip.image_file import suffixes
 
 if TYPE_CHECKING:
@@ -39,6 +41,11 @@ FORMATS: dict[str, Format | None] = {AUTOMATIC: None, "OME-Zarr": "ome-zarr", "O
 class BatchForm(QWidget):
     """Which files, and where to.
 
+    Signals
+    -------
+    changed
+        What the panel says of the window is something else.
+
     Parameters
     ----------
     viewer : Viewer
@@ -50,6 +57,8 @@ class BatchForm(QWidget):
     device : ComboBox
         Where to compute.
     """
+
+    changed = Signal()
 
     def __init__(self, viewer: Viewer, inputs: InputForm, form: SettingsForm, device: ComboBox):
         super().__init__()
@@ -93,9 +102,17 @@ class BatchForm(QWidget):
             if text.strip():
                 widgets[0].setAccessibleName(text)
             rows.addRow(label, row)
+        for widget in (form.window, form.basic["psf_source"]):
+            widget.changed.connect(lambda: self.changed.emit())
         self.files.clicked.connect(self._choose_files)
         self.folder.clicked.connect(self._choose_folder)
         self.choose.clicked.connect(self._choose_output)
+
+    @property
+    def grows(self) -> bool:
+        """Whether the window of a run would grow."""
+        given = self._form.basic["psf_source"].value == "given"
+        return bool(self._form.window.value == GROWS and not given)
 
     def batch(self) -> Batch:
         """Take what is chosen; a `ValueError` says what is wrong with it, and what to do."""

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 WORDS = {"skipped": "done before", "plane": "running", "step": "running", "started": "running"}
 """What a kind of event is called in the table, if not as it is."""
+FIXED_WINDOW = (
+    "A batch takes the PSF shape as it is, although PSF window is automatic: find one that fits with a run."
+)
 PARTS = 1000
 """Parts of the progress bar."""
 
@@ -63,7 +66,7 @@ class BatchTab(QWidget):
         self.what = BatchForm(viewer, inputs, form, device)
         self._worker: Any = None
         self._estimator: Estimator | None = None
-        self._stop, self._blocked = Event(), False
+        self._stop, self._waiting = Event(), ""
         self._items: list[Item] = []
         self._states: dict[int, State] = {}
         self._make_controls()
@@ -100,6 +103,9 @@ class BatchTab(QWidget):
         self.progress = QProgressBar()
         self.progress.setRange(0, PARTS)
         self.progress.setToolTip("How much of all images is done.")
+        self.note = QLabel("")
+        self.note.setWordWrap(True)
+        self.note.setToolTip("What to know before a batch begins.")
         self.status = QLabel("")
         self.status.setWordWrap(True)
         self.status.setToolTip("What the batch is doing, or how the last one ended.")
@@ -114,13 +120,14 @@ class BatchTab(QWidget):
             for widget in those:
                 row.addWidget(widget)
             column.addLayout(row)
-        column.addWidget(self.progress)
-        column.addWidget(self.status)
+        for part in (self.progress, self.note, self.status):
+            column.addWidget(part)
 
     def _connect(self) -> None:
         self.run.clicked.connect(self._run)
         self.cancel.clicked.connect(self._cancel)
         self.estimate.clicked.connect(self._estimate)
+        self.what.changed.connect(self._update)
         self.copy.clicked.connect(lambda: copy(lambda: self.what.batch().command()))
 
     # Doing it
@@ -130,9 +137,9 @@ class BatchTab(QWidget):
         """Whether there is a batch."""
         return self._worker is not None
 
-    def block(self, blocked: bool) -> None:
-        """Let nothing begin while the panel computes something else."""
-        self._blocked = blocked
+    def block(self, why: str) -> None:
+        """Let nothing begin while the panel computes something else, which is said."""
+        self._waiting = why
         self._update()
 
     def quit(self) -> None:
@@ -240,7 +247,13 @@ class BatchTab(QWidget):
 
     def _update(self) -> None:
         """Enable what makes sense now."""
-        free = self._worker is None and not self._blocked
+        free = self._worker is None and not self._waiting
+        notes = [
+            f"Nothing begins while {self._waiting}." if self._waiting else "",
+            FIXED_WINDOW if self.what.grows else "",
+        ]
+        self.note.setText("\n".join(filter(None, notes)))
+        self.note.setVisible(any(notes))
         self.run.setEnabled(free)
         self.estimate.setEnabled(free and self._estimator is None)
         self.cancel.setEnabled(self._worker is not None and not self._stop.is_set())

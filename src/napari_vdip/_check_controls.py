@@ -126,11 +126,11 @@ class CheckControls(QWidget):
         for part in self._sections:
             part.setVisible(shown)
 
-    def show_doing(self, words: str) -> None:
-        """Say what is being computed; nothing is if there are no words."""
-        self.doing.setText(words)
-        for part in (self.doing, self.stop):
-            part.setVisible(bool(words))
+    def show_doing(self, words: str, waiting: str = "") -> None:
+        """Say what is being computed, or else why nothing can be."""
+        self.doing.setText(words or waiting)
+        self.doing.setVisible(bool(words or waiting))
+        self.stop.setVisible(bool(words))
 
     def show_verdict(self, news: News | None, why_none: str) -> None:
         """Show the verdict on a plane, or say why there is none."""

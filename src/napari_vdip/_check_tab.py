@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSignalBlocker, QTimer, QUrl
+from qtpy.QtCore import QSignalBlocker, QTimer, QUrl, Signal  # type: ignore[attr-defined, unused-ignore]
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog
 
@@ -37,6 +37,11 @@ SETTLED = 300
 class CheckTab(CheckControls):
     """Checks the result of the last run, or the one whose layer is selected, at the plane that is shown.
 
+    Signals
+    -------
+    changed
+        It has begun to compute, or has ended.
+
     Parameters
     ----------
     viewer : Viewer
@@ -58,8 +63,11 @@ class CheckTab(CheckControls):
         What is known of its planes.
     """
 
+    changed = Signal()
+
     def __init__(self, viewer: Viewer, form: SettingsForm, inputs: InputForm, device: ComboBox) -> None:
         super().__init__()
+        self._waiting, self._was_busy = "", False
         self._viewer, self._device = viewer, device
         self._latest: tuple[Deconvolution, Image] | None = None
         self._layer: Any = None
@@ -100,6 +108,18 @@ class CheckTab(CheckControls):
         self._viewer.layers.selection.events.active.connect(self._follow)
         self._viewer.layers.events.removed.connect(self._on_removed)
         self._viewer.dims.events.point.connect(self._on_moved)
+
+    @property
+    def busy(self) -> bool:
+        """Whether it computes."""
+        return self._job is not None or bool(self.work.doing)
+
+    def block(self, why: str) -> None:
+        """Let nothing be computed while something else is, which is said; go on if there is nothing."""
+        if why != self._waiting:
+            self._waiting = why
+            self._show()
+            self._timer.start()
 
     def quit(self) -> None:
         """Stop computing soon."""
@@ -187,7 +207,7 @@ class CheckTab(CheckControls):
     def judge(self, indices: list[Index]) -> None:
         """Judge planes in the background, but for those that are judged already or were not reached."""
         this = self.subject
-        if this is None or self._job is not None:
+        if this is None or self._job is not None or self._waiting:
             return
         reached = set(this.reached)
         indices = [index for index in indices if index in reached and not self._judged(index)]
@@ -226,23 +246,28 @@ class CheckTab(CheckControls):
             self._name(this) if this else texts.UNFINISHED if self._layer is not None else texts.NOTHING
         )
         self.show_sections(this is not None)
-        self.show_doing(doing or ("Judging..." if self._job else ""))
+        waiting = f"Nothing is judged while {self._waiting}." if self._waiting else ""
+        self.show_doing(doing or ("Judging..." if self._job else ""), waiting)
+        if self.busy != self._was_busy:
+            self._was_busy = self.busy
+            self.changed.emit()
         self.psf.open.setEnabled(not doing)
         if this is None:
             return
         several = len(this.planes.indices) > 1
         self.planes.setVisible(several)
         self.judge_all.setVisible(several)
-        self.judge_all.setEnabled(self._job is None)
+        free = not doing and not self._waiting
+        self.judge_all.setEnabled(self._job is None and not self._waiting)
         reached = self.index in this.reached
         self.show_verdict(self.found.get(self.index), self._why_none(reached))
         self.show_psf(self.found.get(self.index), self._agreements.get(self.index), given=this.given)
         self.psf.export.setEnabled(reached and not doing)
-        self.psf.reseed.setEnabled(reached and not doing and not this.given and this.source is not None)
+        self.psf.reseed.setEnabled(reached and free and not this.given and this.source is not None)
         has_input, has_std = this.source is not None, this.result.std is not None
-        self.residual.setEnabled(has_input and not doing)
-        self.compare.setEnabled(has_input and reached and not doing)
-        self.confidence.setEnabled(has_std and not doing)
+        self.residual.setEnabled(has_input and free)
+        self.compare.setEnabled(has_input and reached and free)
+        self.confidence.setEnabled(has_std and free)
         self.show_std(this)
 
     def _name(self, this: Checked) -> str:

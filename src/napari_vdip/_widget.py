@@ -64,7 +64,7 @@ class DeconvolutionWidget(QWidget):
         self._results: ResultLayers | None = None
         self._trial: ResultLayers | None = None
         self._next: Callable[[], None] | None = None
-        self._problem = ""
+        self._said = self._problem = ""
         self.inputs = InputForm(napari_viewer)
         self.form = SettingsForm()
         self.course = CourseTab(napari_viewer.theme)
@@ -168,6 +168,7 @@ class DeconvolutionWidget(QWidget):
         self.course.stop_wanted.connect(self._stop)
         self.tools.told.connect(lambda text: self._tell(text, 0, 1))
         self.batch.changed.connect(self._on_batch)
+        self.check.changed.connect(self._update_state)
         self.tabs.currentChanged.connect(self._on_tab)
         self._viewer.events.theme.connect(self._paint)
         self._viewer.layers.events.removed.connect(self._update_state)
@@ -198,10 +199,16 @@ class DeconvolutionWidget(QWidget):
     def _update_state(self, event: Any = None) -> None:
         """Enable and show what makes sense now."""
         session = self._session
-        idle = session is None and not self.batch.running
-        self.run.enabled = self.inputs.image.value is not None and idle
-        self.tools.block(not self.run.enabled)
-        self.batch.block(session is not None)
+        run = "a run computes" if session is not None else ""
+        batch = "a batch computes" if self.batch.running else ""
+        check = "Check computes" if self.check.busy else ""
+        chosen = self.inputs.image.value is not None
+        self.check.block(run or batch)
+        self.batch.block(run or check)
+        self.tools.block(bool(run or batch) or not chosen)
+        self.run.enabled = chosen and not (run or batch or check)
+        waiting = f"Run waits while {check}." if check else ""
+        self.status.value = "\n".join(part for part in (self._said, waiting) if part)
         self.try_out.enabled = self.run.enabled
         self.use_psf.enabled = (
             session is None and self._trial is not None and self._trial.get("PSF") is not None
@@ -297,7 +304,7 @@ class DeconvolutionWidget(QWidget):
                 self._session.resume()
             else:
                 self._session.pause()
-                self.status.value = f"paused after {self.status.value}"
+                self._said = f"paused after {self._said}"
             self._update_state()
 
     def _stop(self) -> None:
@@ -312,7 +319,7 @@ class DeconvolutionWidget(QWidget):
             self.course.close_result()
 
     def _tell(self, text: str, done: int, total: int) -> None:
-        self.status.value = text
+        self._said = text
         self.progress.max, self.progress.value = total, done
         self._update_state()
 
