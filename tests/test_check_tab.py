@@ -122,6 +122,15 @@ def test_a_result_without_its_layers_or_still_running_is_not_checked(shown):
     assert checked(viewer, layers[1]) is None
 
 
+@pytest.mark.parametrize("change", [5, {}, {"axes": 5}, {"settings": {"steps": -1}}, {"axes": "ZYX"}])
+def test_metadata_that_say_something_else_are_not_checked(shown, change):
+    viewer, _, _, layers = shown
+    for layer in layers:
+        key = layer.metadata[KEY]
+        layer.metadata = {KEY: {**key, **change} if change and isinstance(change, dict) else change}
+    assert checked(viewer, layers[0]) is None
+
+
 @pytest.mark.parametrize(
     ("units", "size"), [(("um", "um"), (0.1, 0.2)), (("nm", "nm"), (1e-4, 2e-4)), (("pixel",) * 2, None)]
 )

@@ -228,6 +228,33 @@ def test_what_no_command_can_do_is_said(viewer, tmp_path):
         Recipe.of(stack, read_layer(stack, "ZYX"), TINY, "cpu").command()
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        5,
+        [],
+        {},
+        {"recipe": 5},
+        {"recipe": {}},
+        {"recipe": {"image": {"layer": "a"}, "settings": {}, "psf": None}},
+        {"recipe": "other"},
+        {"recipe": "steps"},
+        {"settings": {"steps": "many"}},
+    ],
+)
+def test_metadata_that_say_something_else_are_said(viewer, made, qapp):
+    layer = viewer.add_image(noise(36, 40))
+    if made in ({"recipe": "other"}, {"recipe": "steps"}):
+        plain = Recipe.of(layer, read_layer(layer, "YX"), TINY, "cpu").plain()
+        change = {"elsewhere": 1} if made["recipe"] == "other" else {"settings": {"steps": -1}}
+        made = {"recipe": plain | change}
+    layer.metadata = {KEY: made}
+    for command in (_commands.copy_python, _commands.copy_command, _commands.copy_settings):
+        command(layer)
+        assert layer.name in notification_manager.records[-1].message
+        notification_manager.records.clear()
+
+
 # What the panel begins with
 
 

@@ -234,6 +234,20 @@ def test_renaming_keeps_the_choice_and_the_corrected_axes(viewer, panel):
     assert not panel.run.enabled
 
 
+def test_corrected_axes_are_those_of_their_image(viewer, panel):
+    first = viewer.add_image(spots(6, 40, 48))
+    panel.inputs.axes.value = "TYX"
+    second = viewer.add_image(spots(5, 40, 48))
+    assert panel.inputs.axes.value == "ZYX"
+    viewer.layers.selection.active = first
+    assert panel.inputs.axes.value == "TYX"
+    panel.inputs.axes.value = "ZYX"
+    viewer.layers.selection.active = second
+    first.axis_labels = ("t", "y", "x")  # a guess is made anew
+    viewer.layers.selection.active = first
+    assert panel.inputs.axes.value == "TYX"
+
+
 def test_what_is_only_to_be_read_has_a_tooltip_too(panel):
     for widget in (panel.progress, panel.status):
         assert widget.tooltip

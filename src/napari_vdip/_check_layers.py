@@ -10,7 +10,7 @@ from napari.utils.colormaps import Colormap
 from napari.utils.transforms import Affine
 
 from napari_vdip._checked import run_of
-from napari_vdip._layers import CARRIED, KEY
+from napari_vdip._layers import CARRIED, KEY, made_of
 from napari_vdip._view import camera_of, grid_of, place_in_grid
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def companion(viewer: Viewer, this: Checked, quantity: str) -> Any:
     """Return the layer beside a result that shows a quantity; ``None`` if there is none."""
     run = run_of(this.latent)
     for layer in viewer.layers:
-        if layer.metadata.get(KEY, {}).get("quantity") == quantity and run_of(layer) == run:
+        if made_of(layer).get("quantity") == quantity and run_of(layer) == run:
             return layer
     return None
 

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from napari_vdip.psf_measures import PsfMeasures, Widths
 
 NOTHING = "Run a deconvolution, or select a layer of a result: here it is said how far it can be trusted."
-UNFINISHED = "This result has no verdict: its run is not over, or its latent or PSF layer is gone."
+UNFINISHED = (
+    "This result has no verdict: its run is not over, its latent or PSF layer is gone, or another version "
+    "made it."
+)
 CALIBRATION = "https://github.com/napari-vdip/napari-vdip/blob/main/docs/benchmarks.md#calibration"
 """Where the calibration of the std map is measured."""
 STD = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image
 
-from napari_vdip._layers import KEY
+from napari_vdip._layers import KEY, made_of
 from napari_vdip._provenance import RECIPE
 from napari_vdip.course import FINISHED
 from napari_vdip.result import Deconvolution
@@ -180,8 +180,7 @@ class Checked:
 
 def run_of(layer: Any) -> dict[str, Any]:
     """Return what all layers of the run have in common that made a layer; nothing if none of ours did."""
-    made = layer.metadata.get(KEY, {})
-    return {name: value for name, value in made.items() if name not in OF_A_LAYER}
+    return {name: value for name, value in made_of(layer).items() if name not in OF_A_LAYER}
 
 
 def checked(
@@ -203,15 +202,18 @@ def checked(
     if not run or run.get("stopped") == "running":
         return None
     siblings = [other for other in viewer.layers if isinstance(other, Image) and run_of(other) == run]
-    layers = {other.metadata[KEY]["quantity"]: other for other in reversed(siblings)}
+    layers = {made_of(other).get("quantity", ""): other for other in reversed(siblings)}
     if not {"latent", "PSF"} <= layers.keys():
         return None
     made = layers["latent"].metadata[KEY]
     source = _source(viewer, layers["latent"], made.get("source"))
-    result = _from_layers(layers)
+    try:
+        result = _from_layers(layers)
+        planes = plan(result.latent.shape, result.axes, result.settings.channels)
+    except (KeyError, TypeError, ValueError):  # of another version, or of something else
+        return None
     if latest is not None and latest[0].metadata == {name: run[name] for name in run if name != RECIPE}:
         result, source = latest if "iterate" not in made else (result, latest[1])
-    planes = plan(result.latent.shape, result.axes, result.settings.channels)
     reached = (index for index in planes.indices if np.isfinite(planes.take_psf(result.psf, index)).all())
     return Checked(result, planes, layers, source, made, tuple(reached))
 

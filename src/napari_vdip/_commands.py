@@ -6,9 +6,8 @@ from typing import Any
 
 from napari import Viewer  # noqa: TC002, napari reads the types to pass the viewer and the active layer
 from napari.layers import Layer  # noqa: TC002
-from napari.utils.notifications import show_warning
 
-from napari_vdip._layers import KEY
+from napari_vdip._layers import made_of
 from napari_vdip._provenance import Recipe
 from napari_vdip._tools import copy
 from napari_vdip.recipe import settings_code
@@ -17,11 +16,7 @@ from napari_vdip.settings import Settings
 
 def copy_settings(layer: Layer) -> None:
     """Copy the settings that the active result was made with to the clipboard, as Python code."""
-    made = layer.metadata.get(KEY)
-    if made is None:
-        show_warning(f"{layer.name} is not a result of VDIP blind deconvolution.")
-        return
-    copy(lambda: settings_code(Settings(**made["settings"])))
+    copy(lambda: settings_code(_settings(layer)))
 
 
 def copy_python(layer: Layer) -> None:
@@ -43,6 +38,14 @@ def open_batch(viewer: Viewer) -> None:
     """Open the panel for many files."""
     panel = _panel(viewer)
     panel.tabs.setCurrentWidget(panel.batch)
+
+
+def _settings(layer: Layer) -> Settings:
+    """Return what a result was made with; a `ValueError` says if it is none."""
+    try:
+        return Settings(**made_of(layer)["settings"])
+    except (TypeError, KeyError, ValueError):
+        raise ValueError(f"{layer.name} is not a result of VDIP blind deconvolution.") from None
 
 
 def _panel(viewer: Viewer) -> Any:

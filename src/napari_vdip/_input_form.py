@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from magicgui.widgets import ComboBox, LineEdit
 from napari.layers import Image, Layer, Shapes
 
-from napari_vdip._layers import KEY, Picture, layer_axes, read_layer, read_psf
+from napari_vdip._layers import KEY, Picture, layer_axes, made_of, read_layer, read_psf
 from napari_vdip._regions import drawn, middle, outline, visible
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class InputForm:
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
+        self._corrected: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
         self.image = ComboBox(
             label="image",
             choices=self._images,
@@ -71,6 +73,7 @@ class InputForm:
             "measured or computed, opened as an image. One of two axes serves all planes and channels.",
         )
         self.image.changed.connect(self._guess)
+        self.axes.changed.connect(self._keep_axes)
         viewer.layers.selection.events.active.connect(self.follow)
         for event in ("inserted", "removed", "reordered"):
             getattr(viewer.layers.events, event).connect(self.reset_choices)
@@ -164,9 +167,16 @@ class InputForm:
 
     def _guess(self) -> None:
         """Guess the axes of another image, which is no longer offered as point spread function."""
-        if self.image.value is not None:
-            self.axes.value = layer_axes(self.image.value)
+        layer = self.image.value
+        if layer is not None:
+            self.axes.value = self._corrected.get(layer) or layer_axes(layer)
         self.psf.reset_choices()
+
+    def _keep_axes(self, axes: str) -> None:
+        """Keep what is said of an image for when it is chosen again, unless it is the guess."""
+        layer = self.image.value
+        if layer is not None:
+            self._corrected[layer] = "" if axes == layer_axes(layer) else axes
 
     def _watch_name(self, layer: Layer) -> None:
         """Follow its name; napari 0.6 has no event for all of them."""
@@ -186,4 +196,4 @@ class InputForm:
 
 def is_psf(layer: Layer) -> bool:
     """Whether a layer is the point spread function of a result."""
-    return bool(layer.metadata.get(KEY, {}).get("quantity") == "PSF")
+    return bool(made_of(layer).get("quantity") == "PSF")

@@ -265,6 +265,12 @@ def full(layer: Image) -> Any:
     return layer.data[0] if layer.multiscale else layer.data
 
 
+def made_of(layer: Layer) -> dict[str, Any]:
+    """Return what a layer's metadata say of how it was made; nothing if they are of something else."""
+    made = layer.metadata.get(KEY)
+    return made if isinstance(made, dict) else {}
+
+
 def _plane(layer: Image, axes: str, point: Sequence[float] | None) -> tuple[Any, list[int]]:
     """Take the plane through a point, if there is one, without alpha; say where it begins in the layer."""
     data, at = full(layer), [0] * layer.ndim

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_vdip._layers import KEY, full
+from napari_vdip._layers import full, made_of
 from napari_vdip.image_file import read
+from napari_vdip.items import reason
 from napari_vdip.recipe import command, settings_code
 from napari_vdip.settings import Settings
 
@@ -136,15 +137,21 @@ class Recipe:
     @classmethod
     def from_layer(cls, layer: Layer) -> Recipe:
         """Read what is stored with a result; a `ValueError` says if it is none."""
-        stored = layer.metadata.get(KEY, {}).get(RECIPE)
+        stored = made_of(layer).get(RECIPE)
         if stored is None:
             raise ValueError(f"{layer.name} is not a result of this panel.")
-        nested = {
-            "image": Origin(**stored["image"]),
-            "settings": Settings(**stored["settings"]),
-            "psf": stored["psf"] and Origin(**stored["psf"]),
-        }
-        return cls(**{**stored, **nested})
+        try:
+            nested = {
+                "image": Origin(**stored["image"]),
+                "settings": Settings(**stored["settings"]),
+                "psf": stored["psf"] and Origin(**stored["psf"]),
+            }
+            return cls(**{**stored, **nested})
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"The metadata of {layer.name} do not say how it was made, or another version wrote them: "
+                f"{reason(error)}"
+            ) from None
 
     def plain(self) -> dict[str, Any]:
         """Return plain data, for metadata."""
