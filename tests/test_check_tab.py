@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QDockWidget
 from superqt.utils import WorkerBase
 
 import napari_vdip.deconvolution as deconvolution
@@ -15,6 +16,7 @@ from napari_vdip import _check_texts as texts
 from napari_vdip._check_jobs import comparing, doubts, reseeding, residuals
 from napari_vdip._check_layers import LARGEST, companion, place
 from napari_vdip._checked import checked
+from napari_vdip._commands import open_check
 from napari_vdip._compare import METHODS
 from napari_vdip._layers import KEY, read_layer
 from napari_vdip._provenance import Recipe
@@ -341,6 +343,19 @@ def panel(make_napari_viewer, qtbot, blurred):
 def wait(panel, qtbot):
     qtbot.waitUntil(lambda: panel.check._job is None and not panel.check.work.doing, timeout=60_000)
     qtbot.waitUntil(lambda: not WorkerBase._worker_set)
+
+
+@pytest.mark.needs_gl
+def test_the_command_of_the_menu_checks_the_active_result(make_napari_viewer, blurred):
+    viewer = make_napari_viewer()
+    source = viewer.add_image(blurred, name="cells", **UM)
+    latent, *_ = add_to_viewer(viewer, source, made(blurred))
+    viewer.layers.selection.active = latent
+    open_check(viewer)
+    (panel,) = (dock.widget() for dock in viewer.window._qt_window.findChildren(QDockWidget)
+                if isinstance(dock.widget(), DeconvolutionWidget))  # fmt: skip
+    assert panel.tabs.currentWidget() is panel.check
+    assert panel.check.subject.latent is latent
 
 
 @pytest.mark.needs_gl

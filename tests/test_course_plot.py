@@ -73,6 +73,40 @@ def test_the_terms_are_drawn_as_parts_of_what_is_minimised_and_only_those_there_
     assert said.toPlainText() == "objective = data + similarity"
 
 
+def labels(plot):
+    return [line.label.format for line in plot.items if hasattr(line, "label")]
+
+
+def test_without_networks_the_residual_is_alone_and_names_the_stages(plot):
+    plot.show()
+    assert plot.objective.isVisible()
+    plot.show_course(course(0, 6))
+    assert not plot.objective.isVisible()
+    assert labels(plot.residual) == ["refinement"]
+    low, high = plot.residual.viewRange()[0]
+    assert low <= 1 < 6 <= high < 8
+    plot.show_course(course(4, 3))
+    assert plot.objective.isVisible()
+    assert labels(plot.objective) == ["search", "refinement →"]
+    assert labels(plot.residual) == []
+
+
+def test_what_has_not_changed_is_not_drawn_again(plot, monkeypatch):
+    plot.show()
+    curves = course(8, 0)
+    plot.show_course(curves)
+    before, titles = [line for _, line in plot._lines], []
+    monkeypatch.setattr(plot.objective, "setTitle", titles.append)
+    curves.add(Step((), 9, "search", dict(TERMS, loss=1.0)))
+    plot.show_course(curves)
+    assert [line for _, line in plot._lines] == before
+    assert titles == []
+    curves.add(Step((), 10, "refinement", {"noise": 0.1}))
+    plot.show_course(curves)
+    assert [step for step, _, _ in plot._marks] == [1, 10]
+    assert len(plot.residual.listDataItems()) == 1
+
+
 def test_what_cannot_be_seen_is_drawn_when_it_can(plot, qtbot):
     plot.show_course(course(4, 3))
     assert drawn(plot)[0][0] is None or len(drawn(plot)[0][0]) == 0

@@ -22,9 +22,16 @@ def test_what_the_manifest_names_exists(manifest):
     assert manifest.icon
 
 
-def test_the_widget_is_in_the_menu_of_filters(manifest):
-    items = manifest.contributions.menus["napari/layers/filter"]
-    assert [item.command for item in items] == ["napari-vdip.deconvolve"]
+@pytest.mark.parametrize(
+    ("menu", "command"),
+    [
+        ("napari/layers/filter", "deconvolve"),
+        ("napari/layers/measure", "check"),
+        ("napari/file/io_utilities", "batch"),
+    ],
+)
+def test_what_the_panel_does_is_in_the_menu_where_it_is_looked_for(manifest, menu, command):
+    assert [item.command for item in manifest.contributions.menus[menu]] == [f"napari-vdip.{command}"]
 
 
 def test_commands_are_in_menus_that_napari_lets_plugins_fill(manifest):

@@ -437,7 +437,7 @@ def test_the_estimate_of_a_run_is_told_in_the_status_line(panel, qtbot, monkeypa
 
 
 def test_the_commands_of_the_menus_take_what_napari_passes():
-    for name in ("copy_python", "copy_command", "copy_settings", "run_again", "open_batch"):
+    for name in ("copy_python", "copy_command", "copy_settings", "run_again", "open_batch", "open_check"):
         hints = inspect.get_annotations(getattr(_commands, name), eval_str=True)
         assert set(hints) - {"return"} <= {"viewer", "layer"}
         assert builtins.all(hint.__module__.startswith("napari.") for hint in hints.values() if hint)

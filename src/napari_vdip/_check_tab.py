@@ -84,7 +84,8 @@ class CheckTab(CheckControls):
         self._timer.setInterval(SETTLED)
         self._timer.timeout.connect(self._judge_shown)
         self._connect()
-        self.refresh()
+        self._follow()
+        self._show()
 
     def _connect(self) -> None:
         work, psf = self.work, self.psf

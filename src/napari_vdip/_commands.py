@@ -40,6 +40,12 @@ def open_batch(viewer: Viewer) -> None:
     panel.tabs.setCurrentWidget(panel.batch)
 
 
+def open_check(viewer: Viewer) -> None:
+    """Open the panel where it says how far the active result can be trusted."""
+    panel = _panel(viewer)
+    panel.tabs.setCurrentWidget(panel.check)
+
+
 def _settings(layer: Layer) -> Settings:
     """Return what a result was made with; a `ValueError` says if it is none."""
     try:

@@ -120,9 +120,10 @@ class CoursePlot(QWidget):
         self.objective, self.residual = (
             self._graphics.addPlot(row=row, col=0, enableMenu=False) for row in range(2)
         )
-        self.residual.setXLink(self.objective)
         self.residual.setLabel("bottom", "step")
-        self._stages: list[Any] = []
+        self._lines: list[tuple[Any, Any]] = []
+        self._marks: list[tuple[int, str, bool]] = []
+        self._marked, self._titled = self.objective, ""
         self._cursors = []
         for plot, name in ((self.objective, "objective"), (self.residual, "residual (noise level)")):
             plot.setTitle(name, size="9pt")
@@ -142,7 +143,7 @@ class CoursePlot(QWidget):
         self._points = self.residual.plot(antialias=True, symbolSize=3)
         self.setToolTip(
             "Above the objective that the networks minimise, before each step, and the terms it is the sum "
-            "of; the refinement has none. "
+            "of; only the search has one. "
             "Below the standard deviation of what the estimate leaves unexplained of the image, in its "
             "units: it should settle at the noise of the image."
         )
@@ -176,6 +177,7 @@ class CoursePlot(QWidget):
         self._points.setPen(self._text, width=1.5)
         self._points.setSymbolBrush(self._text)
         self._points.setSymbolPen(None)
+        self._marks = []  # those that are there have the colours of before
         self._draw()
 
     def sizeHint(self) -> QSize:  # noqa: N802
@@ -199,18 +201,16 @@ class CoursePlot(QWidget):
         told = np.isfinite(residual)
         for name, curve in self._curves.items():
             curve.setData(steps, terms[name])
-        self.objective.setTitle(title([name for name in terms if np.isfinite(terms[name]).any()]))
+        named = [name for name in terms if np.isfinite(terms[name]).any()]
+        if (said := title(named)) != self._titled:
+            self._titled = said
+            self.objective.setTitle(said)
+        self.objective.setVisible(bool(named) or not steps.size)  # without networks there is none
         self._points.setData(steps[told], residual[told])
         for line in self._cursors:
             line.setVisible(cursor is not None)
             line.setValue(cursor or 0)
-        for plot, line in self._stages:
-            plot.removeItem(line)
-        self._stages = [
-            (plot, self._mark(plot, step, stage))
-            for step, stage in curves.starts
-            for plot in (self.objective, self.residual)
-        ]
+        self._mark_stages(curves)
         for plot in (self.objective, self.residual):
             for side in ("left", "bottom"):
                 plot.getAxis(side).setStyle(showValues=steps.size > 0)
@@ -219,11 +219,27 @@ class CoursePlot(QWidget):
         if seen:
             self.objective.setYRange(np.min(seen), np.max(seen))
         if steps.size:
-            self.objective.setXRange(1, max(len(steps), 2))
+            for plot in (self.objective, self.residual):
+                plot.setXRange(1, max(len(steps), 2))
 
-    def _mark(self, plot: Any, step: int, stage: str) -> Any:
-        """Draw where a stage begins, with its name in the upper plot."""
-        late = step > len(self._drawn[0].stages) / 2  # then there is room at its left only
+    def _mark_stages(self, curves: Curves) -> None:
+        """Mark where the stages begin, if that has changed, with their names in the upper plot."""
+        half = len(curves.stages) / 2
+        marks = [(step, stage, step > half) for step, stage in curves.starts]
+        named = self.objective if self.objective.isVisible() else self.residual
+        if (marks, named) == (self._marks, self._marked):
+            return
+        self._marks, self._marked = marks, named
+        for plot, line in self._lines:
+            plot.removeItem(line)
+        self._lines = [
+            (plot, self._mark(plot, *mark, named=plot is named))
+            for mark in marks
+            for plot in (self.objective, self.residual)
+        ]
+
+    def _mark(self, plot: Any, step: int, stage: str, late: bool, *, named: bool) -> Any:
+        """Draw where a stage begins; where that is late, there is room for its name at its left only."""
         look = {
             "position": 0.6,
             "color": self._text,
@@ -231,7 +247,7 @@ class CoursePlot(QWidget):
             "anchors": [(late, 0.5)] * 2,
         }
         dashed = {"color": self._faint, "style": Qt.PenStyle.DashLine}
-        label = stage + " →" * late if plot is self.objective else None
+        label = stage + " →" * late if named else None
         line = pyqtgraph.InfiniteLine(step, angle=90, label=label, labelOpts=look, pen=dashed)
         plot.addItem(line, ignoreBounds=True)
         return line
