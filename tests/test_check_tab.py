@@ -15,6 +15,7 @@ from napari_vdip import Settings, add_to_viewer
 from napari_vdip import _check_texts as texts
 from napari_vdip._check_jobs import comparing, doubts, reseeding, residuals
 from napari_vdip._check_layers import LARGEST, companion, place
+from napari_vdip._check_panels import ENLARGED, Picture
 from napari_vdip._checked import checked
 from napari_vdip._commands import open_check
 from napari_vdip._compare import METHODS
@@ -24,11 +25,13 @@ from napari_vdip._psf_layers import exporting, opening, other_pixels
 from napari_vdip._results import ResultLayers
 from napari_vdip._view import camera_of, grid_of
 from napari_vdip._widget import DeconvolutionWidget
+from napari_vdip.diagnostics import Diagnosis
 from napari_vdip.image_file import read
 from napari_vdip.psf_measures import agreement, measure_psf, theoretical_width
 from napari_vdip.result import Deconvolution
 from napari_vdip.scenes import cells, gaussian_psf
 from napari_vdip.stack import plan
+from napari_vdip.verdict import Verdict
 
 SIZE, WINDOW = 64, 9
 TINY = Settings(psf_shape=WINDOW, steps=2, refinements=2, samples=2, widths=(4,) * 5)
@@ -258,7 +261,9 @@ def test_another_seed_is_compared_with(shown, monkeypatch):
 
 def test_widths_are_said_in_physical_units_beside_diffraction():
     psf = measure_psf(gaussian_psf(21, 2.0), (0.1, 0.1))
-    facts = texts.psf_facts(psf, theoretical_width(0.52, 1.3))
+    facts = texts.psf_facts(psf, (0.1, 0.1), theoretical_width(0.52, 1.3))
+    assert facts["pixel size"] == "0.1 x 0.1 µm"
+    assert texts.psf_facts(psf, None, None)["pixel size"] == "unknown"
     assert facts["FWHM"].startswith("0.476 x 0.476 µm (4.8 x 4.8 px)")
     assert "0.206 µm" in facts["by diffraction"]
     assert "2.3 times" in facts["by diffraction"]
@@ -276,6 +281,14 @@ def test_the_window_is_advised_on(window, sigma, said):
     assert "given" in texts.window_advice(psf, given=True)
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"), [("good", False), ("look closer", True), ("do not trust", True)]
+)
+def test_the_std_map_is_doubted_first_where_the_verdict_is(answer, said):
+    found = Diagnosis("", (), Verdict(answer, ()), None)
+    assert ("too small" in texts.calibrated(found).partition("Calibrated")[0]) == said
+
+
 # Layers
 
 
@@ -290,6 +303,8 @@ def test_added_layers_lie_over_the_result_and_are_replaced(shown):
     assert np.allclose(layer.data_to_world((0, 0)), layers[0].data_to_world((4, 4)))
     assert layer.units == layers[0].units
     assert tuple(layer.contrast_limits) == (-LARGEST, LARGEST)
+    for explained in (layer, layers[2]):
+        assert explained.colorbar.visible if hasattr(layer, "colorbar") else True
     assert companion(viewer, this, "residual") is layer
     assert checked(viewer, layer).same(this)
 
@@ -390,6 +405,21 @@ def test_the_residual_of_a_run_is_that_of_its_reblurred_image(panel, qtbot):
 
 
 @pytest.mark.needs_gl
+def test_a_picture_shows_the_point_spread_function_enlarged(qapp):
+    picture = Picture()
+    psf = np.zeros((5, 11))
+    psf[1, 7] = 0.5
+    picture.show_psf(psf)
+    shown = picture.pixmap().toImage()
+    assert (shown.width(), shown.height()) == (11 * 11, 11 * 5)
+    bright, dark = shown.pixelColor(7 * 11 + 5, 1 * 11 + 5), shown.pixelColor(2, 2)
+    assert bright.lightness() > 2 * dark.lightness()
+    assert "5 x 11 pixels" in picture.toolTip()
+    picture.show_psf(np.zeros((3, 501)))
+    assert picture.pixmap().width() == ENLARGED
+
+
+@pytest.mark.needs_gl
 def test_the_list_of_planes_and_the_sliders_follow_each_other(panel, qtbot, blurred):
     check, viewer = panel.check, panel._viewer
     stack = np.stack([blurred, blurred[::-1]])
@@ -425,16 +455,20 @@ def test_buttons_add_layers_and_side_by_side_is_undone(panel, qtbot):
     check = panel.check
     viewer = panel._viewer
     before = {layer: layer.visible for layer in viewer.layers}
+    viewer.layers["cells"].name_overlay.visible = True  # somebody's wish
+    camera = camera_of(viewer)
+    camera.zoom, camera.center = 33.0, (0, 1.5, 4.25)
     for button in (check.residual, check.confidence, check.compare):
+        assert not grid_of(viewer).enabled
         button.click()
         assert not button.isEnabled()
         wait(panel, qtbot)
     names = [layer.name for layer in viewer.layers]
     assert names[4:] == ["cells residual", "cells confidence", "cells Richardson-Lucy", "cells Wiener"]
-    viewer.layers["cells"].name_overlay.visible = True  # somebody's wish
-    camera = camera_of(viewer)
-    camera.zoom, camera.center = 33.0, (0, 1.5, 4.25)
-    check.beside.click()
+    viewer.layers.remove("cells Wiener")
+    check.compare.click()  # once more, with the others side by side already
+    wait(panel, qtbot)
+    assert check.beside.isChecked()
     assert grid_of(viewer).enabled
     shown = [layer.name for layer in viewer.layers if layer.visible]
     assert shown == ["cells", "cells latent", "cells Richardson-Lucy", "cells Wiener"]

@@ -315,9 +315,7 @@ def test_napari_shows_the_preferences_and_they_count(request, npe2pm):
     npe2pm.register(PluginManifest.from_distribution("napari-vdip"))
     page = get_plugin_settings("napari-vdip").defaults
     page.preset, page.psf_window, page.device = "paper", 20, "cpu"
-    assert _preferences.preferred() == _preferences.Start(
-        Settings.paper(psf_shape=21), device="cpu"
-    )
+    assert _preferences.preferred() == _preferences.Start(Settings.paper(psf_shape=21), device="cpu")
     _preferences.remember(start())
     assert _preferences.first() == start()
     page.remember = False

@@ -13,7 +13,7 @@ from napari_vdip._compare import HOW
 from napari_vdip._psf_layers import exporting, opening, other_pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from napari import Viewer
@@ -85,8 +85,8 @@ class Actions(QObject):
             end=lambda data: place(self._viewer, this, DOUBT, data, {}, how),
         )
 
-    def compare(self, this: Checked, index: Index) -> None:
-        """Add layers of other methods for a plane."""
+    def compare(self, this: Checked, index: Index, then: Callable[[], None]) -> None:
+        """Add layers of other methods for a plane, and then do something with them."""
         colour = len(this.latent.data.shape) > this.latent.ndim
         where = dict(zip(this.planes.stacked, index, strict=True))
         at = {axis: i for axis, i in where.items() if not (colour and axis >= this.latent.ndim)}
@@ -95,7 +95,7 @@ class Actions(QObject):
             name, data = made
             place(self._viewer, this, name, data, at, HOW[name])
 
-        self._do("Richardson-Lucy and Wiener", comparing(this, index), each=add)
+        self._do("Richardson-Lucy and Wiener", comparing(this, index), each=add, end=lambda _: then())
 
     def reseed(self, this: Checked, index: Index, device: str) -> None:
         """Estimate a point spread function again, and say how well both agree."""

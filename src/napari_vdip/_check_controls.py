@@ -61,9 +61,9 @@ class CheckControls(QWidget):
             "How well it is calibrated...", f"Open {texts.CALIBRATION} in the browser."
         )
         self.compare = button(
-            "Richardson-Lucy and Wiener",
-            "Restore the shown plane with the same point spread function by both methods of scikit-image, "
-            "and add the results as layers.",
+            "Compare",
+            "Restore the shown plane with the same point spread function by Richardson-Lucy and Wiener of "
+            "scikit-image, add the results as layers, and show all beside each other.",
         )
         self.beside = button(
             "Side by side",
@@ -140,22 +140,25 @@ class CheckControls(QWidget):
             facts = texts.residual_facts(news.diagnosis)
             self.verdict.show_verdict(news.diagnosis.verdict, facts, news.problem)
 
-    def show_psf(self, news: News | None, agreement: float | None, *, given: bool) -> None:
-        """Say what the point spread function of a plane is like, and how well two seeds agree on it."""
+    def show_psf(self, this: Checked, index: Index, news: News | None, agreement: float | None) -> None:
+        """Show the point spread function of a plane, what it is like, and how well two seeds agree on it."""
         panel, facts = self.psf, {}
         if news is not None:
-            facts = texts.psf_facts(news.psf, panel.theoretical)
+            facts = texts.psf_facts(news.psf, this.pixel_size(), panel.theoretical)
+            panel.picture.show_psf(this.psf(index))
             if agreement is not None:
                 facts["two seeds"] = texts.agreement_of(agreement)
-            panel.advice.setText(texts.window_advice(news.psf, given=given))
+            panel.advice.setText(texts.window_advice(news.psf, given=this.given))
             panel.use_window.setText(texts.use_window(news.psf))
         panel.facts.show_facts(facts)
+        panel.picture.setVisible(news is not None)
         panel.advice.setVisible(news is not None)
-        panel.use_window.setVisible(news is not None and bool(news.psf.advice) and not given)
+        panel.use_window.setVisible(news is not None and bool(news.psf.advice) and not this.given)
 
-    def show_std(self, this: Checked) -> None:
+    def show_std(self, this: Checked, news: News | None) -> None:
         """Say what the std map shows, if there is one, and how far it is calibrated."""
         has_std = this.result.std is not None
+        self.calibrated.setText(texts.calibrated(news and news.diagnosis))
         self.calibrated.setVisible(has_std)
         self.measurements.setVisible(has_std)
         low, high = this.layers["std"].contrast_limits if "std" in this.layers else (0.0, 0.0)

@@ -11,7 +11,7 @@ from napari.utils.transforms import Affine
 
 from napari_vdip._checked import run_of
 from napari_vdip._layers import CARRIED, KEY, made_of
-from napari_vdip._view import camera_of, grid_of, place_in_grid
+from napari_vdip._view import camera_of, grid_of, place_in_grid, show_colorbar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -88,6 +88,8 @@ def place(
         data, {**where, **look, "name": f"{this.title} {quantity}", "metadata": metadata}, "image"
     )
     layer = viewer.add_layer(new)
+    if quantity in LOOKS:
+        show_colorbar(layer)
     if active is not None:
         viewer.layers.selection.active = active
     return layer

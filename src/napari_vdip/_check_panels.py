@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from napari.utils.colormaps import ensure_colormap
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
@@ -19,12 +22,15 @@ from qtpy.QtWidgets import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
     from qtpy.QtGui import QWheelEvent
 
     from napari_vdip.verdict import Verdict
 
 NANOMETRES = 1000.0
 """In a micrometre."""
+ENLARGED = 128
+"""Longer side of the picture of a point spread function, in pixels of the screen, at most."""
 COLOURS = {
     "good": ("#2e7d32", "white"),
     "look closer": ("#ffb300", "black"),
@@ -32,6 +38,7 @@ COLOURS = {
 }
 """Background and text of a verdict, which is also in words."""
 MEANINGS = {
+    "pixel size": "Height and width of a pixel.",
     "FWHM": "Full width at half maximum along the major and the minor axis.",
     "second moments": "Standard deviations along these axes. All of the window counts, with its haze; of a "
     "Gaussian the full width at half maximum is 2.355 times that.",
@@ -160,12 +167,38 @@ class Number(QDoubleSpinBox):
             event.ignore()
 
 
+class Picture(QLabel):
+    """A point spread function, enlarged, in the colours of its layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.setAccessibleName("Point spread function")
+
+    def show_psf(self, psf: NDArray[np.floating]) -> None:
+        """Show ``(kh, kw)``, with pixels as squares."""
+        height, width = psf.shape
+        colours = ensure_colormap("viridis").map(psf.ravel() / (psf.max() or 1)).reshape(height, width, 4)
+        pixels = np.ascontiguousarray(np.round(255 * colours).astype(np.uint8))
+        image = QImage(pixels.data, width, height, 4 * width, QImage.Format.Format_RGBA8888)
+        picture = QPixmap.fromImage(image)  # a copy
+        longer = max(psf.shape)
+        side = longer * (ENLARGED // longer) or ENLARGED  # whole times as large, if it is not too large
+        self.setPixmap(picture.scaled(side, side, Qt.AspectRatioMode.KeepAspectRatio))
+        about = (
+            f"The point spread function, {height} x {width} pixels, enlarged: dark violet is nothing, yellow "
+            "its maximum."
+        )
+        self.setToolTip(about)
+        self.setAccessibleDescription(about)
+
+
 class PsfPanel(QWidget):
     """What the point spread function of a plane is like, and what can be done with it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.facts, self.advice = Facts(), text()
+        self.picture, self.facts, self.advice = Picture(), Facts(), text()
         self.use_window = button(
             "Use a window",
             "Set the PSF shape on the Deconvolve tab, for the next run, to what fits this one.",
@@ -201,6 +234,7 @@ class PsfPanel(QWidget):
         files.addWidget(self.open)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.picture)
         column.addWidget(self.facts)
         column.addLayout(optics)
         column.addWidget(self.advice)

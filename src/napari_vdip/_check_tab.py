@@ -92,7 +92,7 @@ class CheckTab(CheckControls):
         self.judge_all.clicked.connect(self._judge_all)
         self.residual.clicked.connect(lambda: self._with(work.show_residual))
         self.confidence.clicked.connect(lambda: self._with(work.show_confidence))
-        self.compare.clicked.connect(lambda: self._with(work.compare, self.index))
+        self.compare.clicked.connect(lambda: self._with(work.compare, self.index, self._put_beside))
         psf.reseed.clicked.connect(lambda: self._with(work.reseed, self.index, self._device.value))
         psf.use_window.clicked.connect(self._use_window)
         psf.export.clicked.connect(self._ask_export)
@@ -261,15 +261,16 @@ class CheckTab(CheckControls):
         free = not doing and not self._waiting
         self.judge_all.setEnabled(self._job is None and not self._waiting)
         reached = self.index in this.reached
-        self.show_verdict(self.found.get(self.index), self._why_none(reached))
-        self.show_psf(self.found.get(self.index), self._agreements.get(self.index), given=this.given)
+        news = self.found.get(self.index)
+        self.show_verdict(news, self._why_none(reached))
+        self.show_psf(this, self.index, news, self._agreements.get(self.index))
         self.psf.export.setEnabled(reached and not doing)
         self.psf.reseed.setEnabled(reached and free and not this.given and this.source is not None)
         has_input, has_std = this.source is not None, this.result.std is not None
         self.residual.setEnabled(has_input and free)
         self.compare.setEnabled(has_input and reached and free)
         self.confidence.setEnabled(has_std and free)
-        self.show_std(this)
+        self.show_std(this, news)
 
     def _name(self, this: Checked) -> str:
         plane = this.planes.name(self.index)
@@ -317,6 +318,12 @@ class CheckTab(CheckControls):
             self._beside.show([layer for layer in wanted if layer in self._viewer.layers])
         else:
             self._beside.restore()
+
+    def _put_beside(self) -> None:
+        """Show the layers that were made beside the others, also if some are shown so already."""
+        self._set_beside(True)
+        with QSignalBlocker(self.beside):
+            self.beside.setChecked(self.subject is not None)
 
     def _on_grid(self, event: Any = None) -> None:
         """Follow napari's own button of the grid."""

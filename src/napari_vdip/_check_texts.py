@@ -29,11 +29,14 @@ VEIL = "Blue covers what is not known: fully where the std is that of the whole 
 UNITS = {"micrometer": "µm", "pixel": "px"}
 
 
-def psf_facts(psf: PsfMeasures, theoretical: float | None) -> dict[str, str]:
-    """Say what a point spread function is like; the theoretical width is in micrometres."""
+def psf_facts(
+    psf: PsfMeasures, pixel_size: tuple[float, float] | None, theoretical: float | None
+) -> dict[str, str]:
+    """Say what a point spread function is like; sizes of pixels and the theoretical width in micrometres."""
     widths = psf.physical or psf.pixels
     y, x = (round(off, 2) + 0.0 for off in psf.centroid)  # no minus before a zero
     return {
+        "pixel size": f"{pixel_size[0]:.3g} x {pixel_size[1]:.3g} µm" if pixel_size else "unknown",
         "FWHM": _lengths(widths.fwhm_axes, widths) + in_pixels(psf.pixels.fwhm_axes, psf),
         "second moments": _lengths(widths.sigma, widths) + in_pixels(psf.pixels.sigma, psf),
         "major axis": f"{psf.pixels.angle:.0f}° from x towards y",
@@ -78,6 +81,15 @@ def use_window(psf: PsfMeasures) -> str:
 def std_legend(low: float, high: float) -> str:
     """Say what the std map shows between its contrast limits."""
     return STD.format(low=grey(low), high=grey(high))
+
+
+def calibrated(found: Diagnosis | None) -> str:
+    """Say how far the std map is calibrated, and first what the verdict makes of that."""
+    if found is None or found.verdict.answer == "good":
+        return CALIBRATED
+    return (
+        f"<b>Here it is likely too small</b>, since the verdict is “{found.verdict.answer}”. {CALIBRATED}"
+    )
 
 
 def grey(value: float) -> str:

@@ -10,6 +10,7 @@ from napari.layers import Layer
 from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 
+from napari_vdip._view import show_colorbar
 from napari_vdip.stack import plan
 
 if TYPE_CHECKING:
@@ -257,7 +258,15 @@ def layer_data(
 
 def add_to_viewer(viewer: Viewer, source: Image, result: Result, *, at: Sequence[int] = ()) -> list[Layer]:
     """Add a result to a viewer, as the layers of `layer_data`, and return them."""
-    return [viewer.add_layer(Layer.create(*those)) for those in layer_data(result, source, at=at)]
+    return [added(viewer, Layer.create(*those)) for those in layer_data(result, source, at=at)]
+
+
+def added(viewer: Viewer, layer: Layer) -> Layer:
+    """Add a layer of a result to a viewer, with a bar of its colours if it is a std map."""
+    layer = viewer.add_layer(layer)
+    if made_of(layer).get("quantity") == "std":
+        show_colorbar(layer)
+    return layer
 
 
 def full(layer: Image) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Layer
 
-from napari_vdip._layers import CARRIED, KEY, layer_data
+from napari_vdip._layers import CARRIED, KEY, added, layer_data
 from napari_vdip._provenance import RECIPE
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class ResultLayers:
         """
         layers = self._viewer.layers
         active, extent = layers.selection.active, layers.extent.world
-        layer = self._viewer.add_layer(layer)
+        layer = added(self._viewer, layer)
         if active is not None:
             layers.selection.active = active
         beyond = not np.allclose(extent[:, -2:], layers.extent.world[:, -2:])

@@ -118,7 +118,9 @@ class SettingsForm:
         """Whether the advanced fields are those of a preset."""
         settings = Settings.preset(preset)
         try:
-            return all(read(name, widget) == getattr(settings, name) for name, widget in self.advanced.items())
+            return all(
+                read(name, widget) == getattr(settings, name) for name, widget in self.advanced.items()
+            )
         except ValueError:  # no number is in one of them
             return False
 

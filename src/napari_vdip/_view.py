@@ -9,6 +9,12 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 
+def show_colorbar(layer: Layer) -> None:
+    """Show what the colours of a layer stand for, where napari can."""
+    if hasattr(layer, "colorbar") and not layer.rgb:
+        layer.colorbar.visible = True
+
+
 def camera_of(viewer: Viewer) -> Any:
     """Return the camera."""
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
