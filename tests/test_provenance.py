@@ -255,6 +255,27 @@ def test_metadata_that_say_something_else_are_said(viewer, made, qapp):
         notification_manager.records.clear()
 
 
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ({"iterate": {"step": 3}, "stopped": "finished"}, "earlier estimate"),
+        ({"stopped": "stopped by the user"}, "ended early"),
+        ({"stopped": "finished"}, ""),
+    ],
+)
+def test_code_says_that_it_makes_something_else_than_what_was_kept_or_stopped(viewer, qapp, made, said):
+    layer = viewer.add_image(noise(36, 40), name="spots")
+    recipe = Recipe.of(layer, read_layer(layer, "YX"), TINY, "cpu").plain()
+    layer.metadata = {KEY: {"recipe": recipe, "settings": TINY.asdict(), **made}}
+    _commands.copy_python(layer)
+    first = qapp.clipboard().text().splitlines()[0]
+    assert ("early" in first or "earlier" in first) == bool(said)
+    assert np.isfinite(run(qapp.clipboard().text(), viewer=viewer).latent).all()
+    _commands.copy_settings(layer)
+    news = notification_manager.records[-1]
+    assert (said in news.message, news.severity.value) == (True, "warning" if said else "info")
+
+
 # What the panel begins with
 
 

@@ -16,17 +16,19 @@ from napari_vdip.settings import Settings
 
 def copy_settings(layer: Layer) -> None:
     """Copy the settings that the active result was made with to the clipboard, as Python code."""
-    copy(lambda: settings_code(_settings(layer)))
+    copy(lambda: settings_code(_settings(layer)), Recipe.caveat(layer))
 
 
 def copy_python(layer: Layer) -> None:
     """Copy Python code that makes the active result again."""
-    copy(lambda: Recipe.from_layer(layer).python())
+    caveat = Recipe.caveat(layer)
+    comment = f"# {caveat}\n" if caveat else ""
+    copy(lambda: comment + Recipe.from_layer(layer).python(), caveat)
 
 
 def copy_command(layer: Layer) -> None:
     """Copy the command that makes the active result again."""
-    copy(lambda: Recipe.from_layer(layer).command())
+    copy(lambda: Recipe.from_layer(layer).command(), Recipe.caveat(layer))
 
 
 def run_again(viewer: Viewer, layer: Layer) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_vdip._layers import full, made_of
+from napari_vdip.course import FINISHED
 from napari_vdip.image_file import read
 from napari_vdip.items import reason
 from napari_vdip.recipe import command, settings_code
@@ -152,6 +153,16 @@ class Recipe:
                 f"The metadata of {layer.name} do not say how it was made, or another version wrote them: "
                 f"{reason(error)}"
             ) from None
+
+    @staticmethod
+    def caveat(layer: Layer) -> str:
+        """Say that a result is not what its run makes, run again to its end; nothing if it is."""
+        made = made_of(layer)
+        if "iterate" in made:
+            return f"{layer.name!r} is an earlier estimate: its run makes the last one."
+        if made.get("stopped", FINISHED) != FINISHED:
+            return f"The run of {layer.name!r} ended early: run again, it goes on to its end."
+        return ""
 
     def plain(self) -> dict[str, Any]:
         """Return plain data, for metadata."""

@@ -121,7 +121,7 @@ class Tools(QWidget):
         # Last, as another image has its channels guessed.
         self._form.value = recipe.settings
         self._set_device(recipe.device)
-        self.told.emit(f"The form is as it was for {layer.name}.")
+        self.told.emit(f"The form is as it was for {layer.name}. {Recipe.caveat(layer)}".strip())
 
     # What it will take
 
@@ -210,8 +210,8 @@ class Tools(QWidget):
             self._device.value = device
 
 
-def copy(text: Callable[[], str]) -> None:
-    """Put a text into the clipboard, or say why there is none."""
+def copy(text: Callable[[], str], caveat: str = "") -> None:
+    """Put a text into the clipboard, and say what to know of it, or why there is none."""
     try:
         copied = text()
     except ValueError as error:
@@ -220,7 +220,10 @@ def copy(text: Callable[[], str]) -> None:
     clipboard = QApplication.clipboard()
     assert clipboard is not None
     clipboard.setText(copied)
-    show_info("Copied to the clipboard.")
+    if caveat:
+        show_warning(f"Copied to the clipboard. {caveat}")
+    else:
+        show_info("Copied to the clipboard.")
 
 
 def documentation() -> str:
