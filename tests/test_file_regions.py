@@ -77,7 +77,7 @@ def test_napari_lays_a_region_over_its_image(tmp_path, format):
     assert run(path, "--output", tmp_path / "out", *options, *SMALL).exit_code == 0
     whole = Layer.create(*reader.napari_get_reader(str(path))(str(path))[0])
     layers = [Layer.create(*layer) for layer in get_reader(record)(record)]
-    assert [layer.name for layer in layers] == ["image latent", "image std"]
+    assert [layer.name for layer in layers] == ["image latent", "image PSF", "image std"]
     assert layers[0].units == whole.units
     part = layers[0]
     for corner in ((0, 0, 0), (1, 47, 49)):
@@ -105,8 +105,9 @@ def test_a_single_plane_without_sizes_lies_where_its_pixels_are(tmp_path):
     record = tmp_path / "out" / "a" / "napari-vdip.json"
     assert json.loads(record.read_text())["origin"] == {"Y": 9.0, "X": 0.0}
     assert get_reader(str(record.with_name("other.json"))) is None
-    (latent, options, _), _ = get_reader(str(record))(str(record))
-    assert (latent.shape, options["translate"], options["scale"]) == ((55, 50), [9.0, 0.0], [1.0, 1.0])
+    (latent, options, _), *_ = get_reader(str(record))(str(record))
+    assert latent.shape == (55, 50)
+    assert (list(options["translate"]), list(options["scale"])) == ([9.0, 0.0], [1.0, 1.0])
 
 
 @pytest.mark.parametrize(

@@ -458,3 +458,42 @@ def test_nothing_in_the_package_turns_data_into_code():
                 unsafe |= text == "torch.load" and options.get("weights_only") != "True"
                 found += [(file.name, text)] if unsafe else []
     assert not found
+
+
+# --- what the panel opens ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"origin": ["Y"]},
+        {"origin": {"Y": "../.."}},
+        {"origin": {"Y": float("nan")}},
+        {"region": 5},
+        {"region": [[0, 1e999], [0, 5]]},
+        {"path": 3},
+        {"psf_path": {"a": 1}},
+        {"planes": 3},
+        {"planes": [{}]},
+        {"axes": "YXZ"},
+        {"settings": {"__class__": 3}},
+        {"settings": None},
+        {"source": {"scene": float("inf"), "axes": None, "sha256": ""}},
+        [],
+        5,
+        None,
+    ],
+    ids=str,
+)
+def test_a_record_made_to_harm_is_an_error_in_napari(place, change):
+    from napari_vdip._reader import get_reader
+
+    saved(place / "a.tif")
+    assert outcome(place / "a.tif")[0] == "done"
+    file = place.parent / "out" / "a" / "napari-vdip.json"
+    record = json.loads(file.read_text())
+    assert len(get_reader(str(file))(str(file))) == 2
+    changed = record | change if isinstance(change, dict) else change
+    file.write_text("[" * 10**5 if change is None else json.dumps(changed))
+    with pytest.raises(ValueError, match="does not hold results of this version"):
+        get_reader(str(file))(str(file))

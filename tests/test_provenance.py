@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.components import ViewerModel
+from napari.layers import Layer
 from napari.layers._source import layer_source
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManifest
@@ -19,8 +20,10 @@ from typer.testing import CliRunner
 
 import napari_vdip.batch
 from napari_vdip import Settings, _commands, _preferences, deconvolve, image_file
+from napari_vdip._checked import checked
 from napari_vdip._layers import KEY, layer_axes, read_layer, read_psf
 from napari_vdip._provenance import Recipe
+from napari_vdip._reader import get_reader
 from napari_vdip._widget import DeconvolutionWidget
 from napari_vdip.cli import app
 from napari_vdip.recipe import command, settings_code
@@ -212,6 +215,49 @@ def test_the_command_makes_the_same_arrays(viewer, tmp_path):
     np.testing.assert_array_equal(
         np.asarray(written.array), deconvolve(layer.data, TINY, device="cpu").latent
     )
+
+
+@pytest.mark.parametrize(
+    ("psf", "channels", "region"), [(None, "separate", REGION), ("psf.tif", "joint", None)]
+)
+def test_results_of_files_are_checked_and_made_again(viewer, tmp_path, psf, channels, region):
+    image = opened(viewer, tmp_path / "two.tif", noise(3, 36, 40), imagej=True, metadata={"axes": "CYX"})
+    viewer.layers.clear()
+    settings = TINY.replace(channels=channels)
+    if psf is not None:
+        tifffile.imwrite(tmp_path / psf, noise(5, 7))
+        psf, settings = tmp_path / psf, settings.replace(psf_source="given", psf_shape=(5, 7))
+    words = command([tmp_path / "two.tif"], tmp_path / "out", settings, psf=psf, region=region,
+                    joint_colours=channels != "separate")  # fmt: skip
+    assert CliRunner().invoke(app, shlex.split(words)[1:]).exit_code == 0
+    record = str(tmp_path / "out" / "two" / "napari-vdip.json")
+    layers = [viewer.add_layer(Layer.create(*layer)) for layer in get_reader(record)(record)]
+    assert [layer.name for layer in layers] == ["two latent", "two PSF", "two std"]
+    source = viewer.add_image(image.data, name="two")
+
+    this = checked(viewer, layers[1])
+    assert (this.source, this.result.settings, this.result.axes) == (source, settings, "CYX")
+    assert this.reached == tuple(this.planes.indices)
+    assert len(this.result.noise) == len(this.reached) == (3 if channels == "separate" else 1)
+    whole = this.planes.take(image.data if region is None else image.data[:, 4:34, 6:40], this.reached[0])
+    np.testing.assert_array_equal(this.input_plane(this.reached[0]), whole)
+
+    recipe = Recipe.from_layer(layers[0])
+    (planned_again,) = planned(recipe.command(str(tmp_path / "again")))
+    assert (planned_again.settings, planned_again.psf, planned_again.region) == (settings, psf, region)
+    np.testing.assert_array_equal(run(recipe.python()).latent, layers[0].data)
+
+
+def test_results_of_a_file_that_is_gone_are_opened_and_say_so(viewer, tmp_path):
+    opened(viewer, tmp_path / "image.tif", noise(36, 40))
+    words = command([tmp_path / "image.tif"], tmp_path / "out", TINY)
+    assert CliRunner().invoke(app, shlex.split(words)[1:]).exit_code == 0
+    (tmp_path / "image.tif").unlink()
+    record = str(tmp_path / "out" / "image" / "napari-vdip.json")
+    latent, *_ = (Layer.create(*layer) for layer in get_reader(record)(record))
+    assert "viewer.layers['image'].data" in Recipe.from_layer(latent).python()
+    with pytest.raises(ValueError, match="image is no file's whole image"):
+        Recipe.from_layer(latent).command()
 
 
 def test_what_no_command_can_do_is_said(viewer, tmp_path):

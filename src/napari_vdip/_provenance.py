@@ -62,6 +62,18 @@ class Origin:
         path = layer.source.path and str(Path(layer.source.path).resolve())
         return cls(layer.name, axes, tuple(shape), np.dtype(data.dtype).name, part, path)
 
+    @classmethod
+    def in_file(cls, path: Path, axes: str, told: str | None = None, scene: int = 0) -> Origin:
+        """Describe the array in a file, as the layer that it becomes, and as unknown if it cannot be read.
+
+        The axes are those that it has if it cannot, and `told` those that its reader has to be.
+        """
+        image = _opened(path, told, scene)
+        if image is None:
+            return cls(path.stem, axes, (), "", "", None)
+        about = image.axes, image.array.shape, np.dtype(image.array.dtype).name, ""
+        return cls(path.stem, *about, str(path) if scene == 0 else None)
+
     def file(self) -> tuple[ImageFile, str | None] | None:
         """Open the file, if its first image is of this array's size and type, not a part of it.
 
@@ -154,6 +166,15 @@ class Recipe:
                 f"{reason(error)}"
             ) from None
 
+    @classmethod
+    def from_record(cls, record: dict[str, Any], settings: Settings) -> Recipe:
+        """Describe the run of files whose record was stored with its results; see `inspection.load`."""
+        source, psf, region = record["source"], record["psf_path"], record.get("region")
+        image = Origin.in_file(Path(record["path"]), record["axes"], source["axes"], int(source["scene"]))
+        given = Origin.in_file(Path(psf), "YX") if psf else None
+        bounds = region and tuple((int(first), int(end)) for first, end in region)
+        return cls(image, settings, "auto", {}, None, bounds, given)
+
     @staticmethod
     def caveat(layer: Layer) -> str:
         """Say that a result is not what its run makes, run again to its end; nothing if it is."""
@@ -236,9 +257,9 @@ def _read(origin: Origin, told: str | None) -> str:
     return f"read(Path({origin.path!r}){axes}).array"
 
 
-def _opened(path: Path, told: str | None) -> ImageFile | None:
+def _opened(path: Path, told: str | None, scene: int = 0) -> ImageFile | None:
     """Open a file; whatever a reader raises, it does not give the array that is looked for."""
     try:
-        return read(path, told)
+        return read(path, told, scene)
     except Exception:
         return None

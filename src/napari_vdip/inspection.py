@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json as json_format
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +53,10 @@ class Stored:
         What they were made from, a lazy array, if it is where it was and has not changed.
     problem : str
         Why it is not; empty if it is.
+    origin : dict of str to float
+        For an axis where the first pixel of the latent image is, in the unit of its spacing.
+    record : dict
+        All that was stored of the run; empty for the demo.
     """
 
     folder: Path
@@ -60,6 +65,8 @@ class Stored:
     psf: ImageFile
     image: Any
     problem: str = ""
+    origin: dict[str, float] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
 
     @property
     def pixels(self) -> tuple[tuple[float, float] | None, str]:
@@ -87,8 +94,10 @@ def folders(given: str | Path) -> list[Path]:
     return [file.parent for file in found]
 
 
-def load(folder: Path) -> Stored:
-    """Open the results in a folder, and the image that they were made from.
+def load(folder: Path, *, compare: bool = True) -> Stored:
+    """Open the results in a folder, and the image that they were made from, if they are to be compared.
+
+    Whether that is still the same takes reading all of it.
 
     Raises
     ------
@@ -100,10 +109,13 @@ def load(folder: Path) -> Stored:
     try:
         record = json_format.loads((folder / RECORD).read_text(encoding="utf-8"))
         settings, planes, source = Settings(**record["settings"]), record["planes"], record["source"]
-        path = Path(record["path"])
+        path, _ = Path(record["path"]), Path(record["psf_path"] or "")
         ended = {tuple(plane["index"]): str(plane["stopped"]) for plane in planes}
         result, psf = _results(folder, settings, [plane["noise"] for plane in planes])
         region = record.get("region")
+        origin = {axis: float(at) for axis, at in record.get("origin", {}).items()}
+        if not all(math.isfinite(at) for at in origin.values()):
+            raise ValueError(f"origin: expected finite numbers, got {origin}")
         result = replace(
             result,
             device=record["device"],
@@ -112,12 +124,16 @@ def load(folder: Path) -> Stored:
         )
         if result.axes != record["axes"]:
             raise ValueError(f"expected the axes {record['axes']}, got {result.axes}")
-    except (KeyError, TypeError, ValueError, OSError) as error:
+        source = str(source["sha256"]), source["axes"], int(source["scene"])
+    except (
+        KeyError, TypeError, AttributeError, ValueError, ArithmeticError, OSError, RecursionError
+    ) as error:  # fmt: skip
         raise ValueError(f"{folder} does not hold results of this version: {reason(error)}") from None
-    problem, image = _problem(path, source["sha256"]), None
-    if not problem:
-        image = read(path, source["axes"], source["scene"]).array
-    return Stored(folder, result, ended, psf, image, problem)
+    stored = Stored(folder, result, ended, psf, None, origin=origin, record=record)
+    if not compare:
+        return stored
+    problem = _problem(path, source[0])
+    return replace(stored, problem=problem, image=None if problem else read(path, *source[1:]).array)
 
 
 def _load_demo(folder: Path) -> Stored:
