@@ -498,6 +498,7 @@ def test_a_trial_is_small_in_the_middle_of_the_view_and_the_next_replaces_it(
 ):
     monkeypatch.setattr("napari_vdip._input_form.LONGEST_TRIAL", 36)
     source = viewer.add_image(spots(96, 100), name="spots")
+    panel.form.advanced["samples"].value = 9
     camera = camera_of(viewer)
     for centre in ((44.5, 47.5), (56.5, 33.5)):
         camera.center, camera.zoom = centre, np.max(canvas_size(viewer)) / 64
@@ -508,6 +509,7 @@ def test_a_trial_is_small_in_the_middle_of_the_view_and_the_next_replaces_it(
         assert names(viewer) == ["spots", "spots trial latent", "spots trial PSF", "spots trial std"]
         latent = viewer.layers["spots trial latent"]
         assert max(latent.data.shape) == 36
+        assert latent.metadata[KEY]["settings"]["samples"] == 2
         middle = np.divide(latent.data.shape, 2) - 0.5
         assert np.abs(source.world_to_data(latent.data_to_world(middle)) - centre).max() <= 1
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 THIS_PLANE, ALL_PLANES = "this plane only", "all planes"
 WHOLE_IMAGE, VISIBLE_REGION = "whole image", "visible region"
-LONGEST_TRIAL = 192
-"""Sides in pixels of a trial, at most. With the context around it about 256 are computed."""
+LONGEST_TRIAL = 128
+"""Sides in pixels of a trial, at most. With the context around it about 192 are computed."""
 
 
 class InputForm:

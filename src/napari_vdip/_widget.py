@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from napari_vdip.stack import Plan
 
 REPLACE, ADD = "replace earlier ones", "add to earlier ones"
+TRIAL_SAMPLES = 2
+"""Samples behind the std map of a trial, which is to be soon over: the fewest there can be."""
 NARROWEST = 340
 """Width of the panel in pixels at which nothing is cut off."""
 
@@ -93,7 +95,7 @@ class DeconvolutionWidget(QWidget):
         self.try_out = PushButton(
             text="Try on the visible region",
             tooltip="Deconvolve a small piece in the middle of what the canvas shows, with these settings. "
-            "The next trial replaces its layers.",
+            "The next trial replaces its layers. Soonest over with the preset quick; its std map is rough.",
         )
         self.use_psf = PushButton(
             text="Use this PSF",
@@ -239,7 +241,10 @@ class DeconvolutionWidget(QWidget):
             earlier.remove()
         if not trial and self.earlier.value == ADD:
             earlier = None
-        self._launch(source, picture, self.tools.recipe(picture), psf, earlier, trial=trial)
+        recipe = self.tools.recipe(picture)
+        if trial:
+            recipe = replace(recipe, settings=recipe.settings.replace(samples=TRIAL_SAMPLES))
+        self._launch(source, picture, recipe, psf, earlier, trial=trial)
 
     def _launch(
         self,
