@@ -13,7 +13,7 @@ UNFINISHED = (
     "This result has no verdict: its run is not over, its latent or PSF layer is gone, or another version "
     "made it."
 )
-CALIBRATION = "https://github.com/napari-vdip/napari-vdip/blob/main/docs/benchmarks.md#calibration"
+CALIBRATION = "https://napari-vdip.github.io/napari-vdip/benchmarks.html#calibration"
 """Where the calibration of the std map is measured."""
 STD = (
     "The std map is the standard deviation of each pixel, in the grey values of the input, given the point "
