@@ -1,7 +1,9 @@
 """Who may import whom, seen in fresh interpreters."""
 
+import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import napari_vdip
@@ -12,6 +14,80 @@ CORE = sorted(
     for path in Path(napari_vdip.__file__).parent.glob("*.py")
     if not path.stem.startswith("_")
 )
+
+
+ALL = {
+    path.stem: path for path in Path(napari_vdip.__file__).parent.glob("*.py") if path.stem != "__init__"
+}
+ALONE = (
+    "operators", "kernels", "noise", "solvers", "generators", "metrics", "estimate", "tiling", "widths"
+)  # fmt: skip
+FILES = {"readers", "tiff_metadata", "image_file", "psf_file", "io", "names", "items", "workspace"}
+COMMANDS = {
+    "batch",
+    "work",
+    "options",
+    "report",
+    "recipe",
+    "inspection",
+    "cli",
+    "cli_estimate",
+    "reservation",
+}
+CLUSTERS = {"cluster", "local_cluster", "lazy_cluster"}
+COMPUTING = {"deconvolution", "attempts", "plane", "search", "refinement", "generators"}
+
+
+def known_by(name: str) -> set[str]:
+    """Modules of ours that a module imports, also within functions, but for types alone."""
+    tree = ast.parse(ALL[name].read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    found = {(node.module or "").removeprefix("napari_vdip.") for node in froms}
+    found |= {alias.name for node in froms if node.module == "napari_vdip" for alias in node.names}
+    return found & set(ALL)
+
+
+KNOWN = {name: known_by(name) for name in ALL}
+
+
+def known_at_last(name: str) -> set[str]:
+    """The same, with what those import, and so on."""
+    found: set[str] = set()
+    new = {name}
+    while new:
+        new = set().union(*(KNOWN[one] for one in new)) - found
+        found |= new
+    return found
+
+
+def test_no_two_modules_know_each_other():
+    order = list(TopologicalSorter(KNOWN).static_order())  # raises where there is a cycle
+    assert order.index("settings") < order.index("deconvolution") < order.index("_widget")
+
+
+def test_public_modules_know_no_hidden_ones():
+    public = {name: known for name, known in KNOWN.items() if not name.startswith("_")}
+    assert len(public) > 50
+    assert {name for name, known in public.items() if any(one.startswith("_") for one in known)} == set()
+
+
+def test_the_tools_of_the_mathematics_stand_alone():
+    assert {name: KNOWN[name] for name in ALONE} == {name: set() for name in ALONE}
+
+
+def test_what_computes_knows_no_files_commands_or_clusters():
+    assert FILES | COMMANDS | CLUSTERS <= set(ALL)
+    known = known_at_last("deconvolution")
+    assert known >= {"plane", "refinement", "stack"}
+    assert known & (FILES | COMMANDS | CLUSTERS) == set()
+
+
+def test_what_reads_and_writes_files_does_not_compute():
+    for name in ("readers", "tiff_metadata", "image_file", "psf_file", "io", "names"):
+        assert known_at_last(name) & COMPUTING == set()
 
 
 def imported_by(*modules: str) -> set[str]:
