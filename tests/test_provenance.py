@@ -295,8 +295,8 @@ def test_metadata_that_say_something_else_are_said(viewer, made, qapp):
         change = {"elsewhere": 1} if made["recipe"] == "other" else {"settings": {"steps": -1}}
         made = {"recipe": plain | change}
     layer.metadata = {KEY: made}
-    for command in (_commands.copy_python, _commands.copy_command, _commands.copy_settings):
-        command(layer)
+    for copy in (_commands.copy_python, _commands.copy_command, _commands.copy_settings):
+        copy(layer)
         assert layer.name in notification_manager.records[-1].message
         notification_manager.records.clear()
 

@@ -102,8 +102,8 @@ class BatchForm(QWidget):
             if text.strip():
                 widgets[0].setAccessibleName(text)
             rows.addRow(label, row)
-        for widget in (form.window, form.basic["psf_source"]):
-            widget.changed.connect(lambda: self.changed.emit())
+        for choice in (form.window, form.basic["psf_source"]):
+            choice.changed.connect(lambda: self.changed.emit())
         self.files.clicked.connect(self._choose_files)
         self.folder.clicked.connect(self._choose_folder)
         self.choose.clicked.connect(self._choose_output)

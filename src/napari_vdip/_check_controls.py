@@ -89,7 +89,7 @@ class CheckControls(QWidget):
             self.confidence,
             self.calibrated,
             self.measurements,
-            heading("Compare"),
+            heading("Other methods"),
             self.compare,
             self.beside,
         ]
@@ -141,7 +141,7 @@ class CheckControls(QWidget):
             self.verdict.show_verdict(news.diagnosis.verdict, facts, news.problem)
 
     def show_psf(self, this: Checked, index: Index, news: News | None, agreement: float | None) -> None:
-        """Show the point spread function of a plane, what it is like, and how well two seeds agree on it."""
+        """Show the point spread function of a plane, how it is, and how well two seeds agree on it."""
         panel, facts = self.psf, {}
         if news is not None:
             facts = texts.psf_facts(news.psf, this.pixel_size(), panel.theoretical)
@@ -158,7 +158,7 @@ class CheckControls(QWidget):
     def show_std(self, this: Checked, news: News | None) -> None:
         """Say what the std map shows, if there is one, and how far it is calibrated."""
         has_std = this.result.std is not None
-        self.calibrated.setText(texts.calibrated(news and news.diagnosis))
+        self.calibrated.setText(texts.calibrated(news.diagnosis if news else None))
         self.calibrated.setVisible(has_std)
         self.measurements.setVisible(has_std)
         low, high = this.layers["std"].contrast_limits if "std" in this.layers else (0.0, 0.0)

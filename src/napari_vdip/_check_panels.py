@@ -179,15 +179,15 @@ class Picture(QLabel):
         """Show ``(kh, kw)``, with pixels as squares."""
         height, width = psf.shape
         colours = ensure_colormap("viridis").map(psf.ravel() / (psf.max() or 1)).reshape(height, width, 4)
-        pixels = np.ascontiguousarray(np.round(255 * colours).astype(np.uint8))
-        image = QImage(pixels.data, width, height, 4 * width, QImage.Format.Format_RGBA8888)
+        pixels = np.round(255 * colours).astype(np.uint8)
+        image = QImage(pixels.tobytes(), width, height, 4 * width, QImage.Format.Format_RGBA8888)
         picture = QPixmap.fromImage(image)  # a copy
         longer = max(psf.shape)
         side = longer * (ENLARGED // longer) or ENLARGED  # whole times as large, if it is not too large
         self.setPixmap(picture.scaled(side, side, Qt.AspectRatioMode.KeepAspectRatio))
         about = (
-            f"The point spread function, {height} x {width} pixels, enlarged: dark violet is nothing, yellow "
-            "its maximum."
+            f"The point spread function, {height} x {width} pixels, enlarged: dark violet is nothing, "
+            "yellow its maximum."
         )
         self.setToolTip(about)
         self.setAccessibleDescription(about)

@@ -32,7 +32,7 @@ UNITS = {"micrometer": "µm", "pixel": "px"}
 def psf_facts(
     psf: PsfMeasures, pixel_size: tuple[float, float] | None, theoretical: float | None
 ) -> dict[str, str]:
-    """Say what a point spread function is like; sizes of pixels and the theoretical width in micrometres."""
+    """Say what a point spread function is like; pixel size and theoretical width are in micrometres."""
     widths = psf.physical or psf.pixels
     y, x = (round(off, 2) + 0.0 for off in psf.centroid)  # no minus before a zero
     return {
@@ -87,9 +87,7 @@ def calibrated(found: Diagnosis | None) -> str:
     """Say how far the std map is calibrated, and first what the verdict makes of that."""
     if found is None or found.verdict.answer == "good":
         return CALIBRATED
-    return (
-        f"<b>Here it is likely too small</b>, since the verdict is “{found.verdict.answer}”. {CALIBRATED}"
-    )
+    return f"<b>Here it is likely too small</b>, since the verdict is {found.verdict.answer}. {CALIBRATED}"
 
 
 def grey(value: float) -> str:

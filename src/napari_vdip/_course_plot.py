@@ -34,6 +34,8 @@ LINES = {
     "similarity": ("similarity", "#cc79a7"),
 }
 """Name and colour of each line; all can tell them apart, on dark and on light (Okabe and Ito, 2008)."""
+HEIGHTS = 0.62, 0.5
+"""Of the names of stages in turn, as part of the plot: beside each other there is no room for two."""
 ROW = 2
 """Terms in the first row of the title."""
 SIGNS = {name: 1 if name == "loss" else -1 for name in LINES}
@@ -233,21 +235,21 @@ class CoursePlot(QWidget):
         for plot, line in self._lines:
             plot.removeItem(line)
         self._lines = [
-            (plot, self._mark(plot, *mark, named=plot is named))
-            for mark in marks
+            (plot, self._mark(plot, *mark, height=HEIGHTS[number % 2] if plot is named else None))
+            for number, mark in enumerate(marks)
             for plot in (self.objective, self.residual)
         ]
 
-    def _mark(self, plot: Any, step: int, stage: str, late: bool, *, named: bool) -> Any:
+    def _mark(self, plot: Any, step: int, stage: str, late: bool, *, height: float | None) -> Any:
         """Draw where a stage begins; where that is late, there is room for its name at its left only."""
         look = {
-            "position": 0.6,
+            "position": height,
             "color": self._text,
             "fill": self.background,
             "anchors": [(late, 0.5)] * 2,
         }
         dashed = {"color": self._faint, "style": Qt.PenStyle.DashLine}
-        label = stage + " →" * late if named else None
+        label = stage + " →" * late if height else None
         line = pyqtgraph.InfiniteLine(step, angle=90, label=label, labelOpts=look, pen=dashed)
         plot.addItem(line, ignoreBounds=True)
         return line

@@ -67,8 +67,8 @@ class SettingsForm:
             label="preset",
             choices=(*PRESETS, CHANGED),
             tooltip="Fill in the advanced settings: default is for microscopy, quick for a first look "
-            "(VDIP-Sparse only), photograph for motion blur, paper the published schedule, which takes many "
-            f"times longer. {CHANGED}: they are those of no preset.",
+            "(VDIP-Sparse only), photograph for motion blur, paper the published schedule, which takes "
+            f"many times longer. {CHANGED}: they are those of no preset.",
         )
         self.preset.changed.connect(self._fill)
         for widget in self.advanced.values():

@@ -169,6 +169,7 @@ class Tools(QWidget):
     def remember(self) -> None:
         """Keep the form for the next session."""
         files = self._files
+        psf = self._psf
         start = Start(
             settings=self._form.value,
             window=self._form.window.value,
@@ -176,15 +177,14 @@ class Tools(QWidget):
             output=files.output.text(),
             format=files.format.currentText(),
             overwrite=files.overwrite.isChecked(),
+            wavelength=psf.wavelength.value(),
+            na=psf.na.value(),
         )
-        remember(replace(start, **self._optics()))
+        remember(start)
 
     def _remember_optics(self) -> None:
         """Keep wavelength and aperture, which are looked at after a run, with what that had."""
-        remember(replace(first(), **self._optics()))
-
-    def _optics(self) -> dict[str, float]:
-        return {"wavelength": self._psf.wavelength.value(), "na": self._psf.na.value()}
+        remember(replace(first(), wavelength=self._psf.wavelength.value(), na=self._psf.na.value()))
 
     def _reset(self) -> None:
         forget()
