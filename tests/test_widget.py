@@ -18,11 +18,11 @@ from superqt.utils import WorkerBase
 import napari_vdip.deconvolution
 from napari_vdip import Settings, deconvolve
 from napari_vdip._layers import KEY
+from napari_vdip._panel_controls import ADD, REPLACE
 from napari_vdip._provenance import Recipe
 from napari_vdip._session import DRAWN_AFTER, LONGEST_WAIT, SHOWN_SHARE
 from napari_vdip._settings_form import AUTOMATIC, CHANGED, FIXED, SWITCHES, SettingsForm
 from napari_vdip._view import camera_of, canvas_size
-from napari_vdip._widget import ADD, REPLACE
 from napari_vdip.psf_window import larger_window
 from napari_vdip.settings import METHODS, PRESETS, PsfSource
 

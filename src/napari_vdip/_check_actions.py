@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined, unused-ignore]
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_vdip._check_jobs import Job, comparing, doubts, reseeding, residuals
 from napari_vdip._check_layers import DOUBT, RESIDUAL, place
@@ -14,7 +16,6 @@ from napari_vdip._psf_layers import exporting, opening, other_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from pathlib import Path
 
     from napari import Viewer
     from napari.layers import Layer
@@ -42,7 +43,7 @@ class Actions(QObject):
         Takes over what is chosen for the next run.
     inputs : InputForm
         Takes over a point spread function from a file.
-    parent : QObject
+    parent : QWidget
         Stops all when it is destroyed.
 
     Attributes
@@ -54,9 +55,9 @@ class Actions(QObject):
     changed = Signal()
     agreed = Signal(object, object, float)
 
-    def __init__(self, viewer: Viewer, form: SettingsForm, inputs: InputForm, parent: QObject) -> None:
+    def __init__(self, viewer: Viewer, form: SettingsForm, inputs: InputForm, parent: QWidget) -> None:
         super().__init__(parent)
-        self._viewer, self._form, self._inputs = viewer, form, inputs
+        self._viewer, self._form, self._inputs, self._window = viewer, form, inputs, parent
         self._job: Job | None = None
         self.doing = ""
 
@@ -105,6 +106,21 @@ class Actions(QObject):
             each=self._on_fraction,
             end=lambda value: self.agreed.emit(this, index, value),
         )
+
+    def ask_export(self, this: Checked, index: Index, name: str) -> None:
+        """Ask for a file, and write the point spread function of a plane to it."""
+        suggested = f"{name} PSF.ome.tif".replace("/", "-")
+        path, _ = QFileDialog.getSaveFileName(self._window, "Export PSF", suggested, "OME-TIFF (*.ome.tif)")
+        if path:
+            self.export_psf(this, index, Path(path))
+
+    def ask_open(self) -> None:
+        """Ask for a file, and open the point spread function in it."""
+        path, _ = QFileDialog.getOpenFileName(
+            self._window, "Open PSF", "", "Images (*.tif *.tiff *.png);;All (*)"
+        )
+        if path:
+            self.open_psf(Path(path))
 
     def export_psf(self, this: Checked, index: Index, path: Path) -> None:
         """Write the point spread function of a plane to a file."""

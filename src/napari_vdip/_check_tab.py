@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSignalBlocker, QTimer, QUrl, Signal  # type: ignore[attr-defined, unused-ignore]
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QFileDialog
 
 from napari_vdip import _check_texts as texts
 from napari_vdip._check_actions import Actions
@@ -95,8 +93,8 @@ class CheckTab(CheckControls):
         self.compare.clicked.connect(lambda: self._with(work.compare, self.index, self._put_beside))
         psf.reseed.clicked.connect(lambda: self._with(work.reseed, self.index, self._device.value))
         psf.use_window.clicked.connect(self._use_window)
-        psf.export.clicked.connect(self._ask_export)
-        psf.open.clicked.connect(self._ask_open)
+        psf.export.clicked.connect(self._export)
+        psf.open.clicked.connect(work.ask_open)
         psf.wavelength.valueChanged.connect(self._show)
         psf.na.valueChanged.connect(self._show)
         work.changed.connect(self._show)
@@ -297,17 +295,9 @@ class CheckTab(CheckControls):
             self._agreements[index] = value
             self._show()
 
-    def _ask_export(self) -> None:
-        assert self.subject is not None
-        suggested = f"{self._name(self.subject)} PSF.ome.tif".replace("/", "-")
-        path, _ = QFileDialog.getSaveFileName(self, "Export PSF", suggested, "OME-TIFF (*.ome.tif)")
-        if path:
-            self._with(self.work.export_psf, self.index, Path(path))
-
-    def _ask_open(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Open PSF", "", "Images (*.tif *.tiff *.png);;All (*)")
-        if path:
-            self.work.open_psf(Path(path))
+    def _export(self) -> None:
+        if self.subject is not None:
+            self.work.ask_export(self.subject, self.index, self._name(self.subject))
 
     def _set_beside(self, on: bool) -> None:
         """Show layers side by side, or as they were."""

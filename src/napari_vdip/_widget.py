@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import ComboBox, Label, ProgressBar, PushButton
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import (
-    QAbstractSpinBox,
-    QApplication,
-    QComboBox,
-    QSizePolicy,
-    QTabWidget,
-    QVBoxLayout,
-    QWidget,
-)
-from superqt import QCollapsible
+from qtpy.QtCore import QEvent
 
-from napari_vdip._batch_tab import BatchTab
-from napari_vdip._check_tab import CheckTab
-from napari_vdip._course_tab import CourseTab
-from napari_vdip._input_form import InputForm
-from napari_vdip._layouts import form_of, row_of, scrolling, show_row
+from napari_vdip._layouts import show_row
+from napari_vdip._panel_controls import ADD, PanelControls
 from napari_vdip._results import ResultLayers
 from napari_vdip._session import Session
-from napari_vdip._settings_form import AUTOMATIC, SettingsForm
-from napari_vdip._tools import Tools
+from napari_vdip._settings_form import AUTOMATIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,14 +27,11 @@ if TYPE_CHECKING:
     from napari_vdip.result import Deconvolution
     from napari_vdip.stack import Plan
 
-REPLACE, ADD = "replace earlier ones", "add to earlier ones"
 TRIAL_SAMPLES = 2
 """Samples behind the std map of a trial, which is to be soon over: the fewest there can be."""
-NARROWEST = 340
-"""Width of the panel in pixels at which nothing is cut off."""
 
 
-class DeconvolutionWidget(QWidget):
+class DeconvolutionWidget(PanelControls):
     """Blind deconvolution of an image layer.
 
     Parameters
@@ -60,100 +41,17 @@ class DeconvolutionWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
+        super().__init__(napari_viewer)
         self._viewer = napari_viewer
         self._session: Session | None = None
         self._results: ResultLayers | None = None
         self._trial: ResultLayers | None = None
         self._next: Callable[[], None] | None = None
         self._said = self._problem = ""
-        self.inputs = InputForm(napari_viewer)
-        self.form = SettingsForm()
-        self.course = CourseTab(napari_viewer.theme)
-        self._make_controls()
-        self.check = CheckTab(napari_viewer, self.form, self.inputs, self.device)
-        self.batch = BatchTab(napari_viewer, self.inputs, self.form, self.device)
-        remembered = self.batch.what, self.check.psf
-        self.tools = Tools(napari_viewer, self.inputs, self.form, self.device, *remembered)
-        self._lay_out()
         self._connect()
         self.tools.begin()
         self._guess_channels()
         self._update_state()
-
-    def _make_controls(self) -> None:
-        self.device = ComboBox(
-            label="device",
-            choices=device_choices,
-            tooltip="Where to compute. auto takes a GPU if there is one.",
-        )
-        self.earlier = ComboBox(
-            label="results",
-            choices=(REPLACE, ADD),
-            tooltip="What happens to the result layers of the run before, if it was of the same image.",
-        )
-        self.try_out = PushButton(
-            text="Try on the visible region",
-            tooltip="Deconvolve a small piece in the middle of what the canvas shows, with these settings. "
-            "The next trial replaces its layers. Soonest over with the preset quick; its std map is rough.",
-        )
-        self.use_psf = PushButton(
-            text="Use this PSF",
-            tooltip="Keep the point spread function of the trial, and deconvolve the image with it.",
-        )
-        self.run = PushButton(text="Run", tooltip="Deconvolve the image with these settings.")
-        self.pause = PushButton(text="Pause", tooltip="Pause after this step, or go on.")
-        self.stop = PushButton(text="Stop and keep", tooltip="Stop after this step and keep the result.")
-        self.progress = ProgressBar(value=0, max=1, tooltip="Steps made, of all planes.")
-        self.status = Label(value="", tooltip="What the run is doing, or how the last one ended.")
-        self.status.native.setWordWrap(True)
-        policy = QSizePolicy.Policy
-        self.status.native.setSizePolicy(policy.Expanding, policy.Preferred)
-
-    def _lay_out(self) -> None:
-        inputs, form = self.inputs, self.form
-        advanced = QCollapsible("advanced settings", collapsedIcon="▶")
-        hidden = form_of(form.advanced.values())
-        advanced.setContent(hidden)
-        advanced.collapse(animate=False)
-        advanced.toggleButton().setToolTip("All other settings; a preset fills them in.")
-        advanced.toggleButton().toggled.connect(hidden.setVisible)  # or Tab would go through all of them
-        hidden.hide()
-        what = [inputs.image, inputs.axes, inputs.planes, inputs.region]
-        shape, *others = form.basic.values()
-        how = [form.method, shape, form.window, *others, inputs.psf, form.preset]
-        how += [self.device, self.earlier]
-        self._basic = form_of([*what, *how])
-        deconvolve = QWidget()
-        column = QVBoxLayout(deconvolve)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(scrolling(self._basic, advanced))
-        column.addLayout(row_of(self.try_out, self.use_psf))
-        column.addWidget(self.tools)
-        for box in (
-            *deconvolve.findChildren(QAbstractSpinBox),
-            *deconvolve.findChildren(QComboBox),
-        ):
-            box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-            box.installEventFilter(self)
-        self.tabs = QTabWidget()
-        bar = self.tabs.tabBar()
-        assert bar is not None
-        bar.setAccessibleName("Parts of the panel")
-        self.tabs.addTab(deconvolve, "Deconvolve")
-        self.tabs.addTab(self.course, "Course")
-        self.tabs.addTab(self.check, "Check")
-        self.tabs.addTab(self.batch, "Batch")
-        self.tabs.setTabToolTip(0, "What to deconvolve, and how.")
-        self.tabs.setTabToolTip(1, "How a run goes, and its earlier estimates.")
-        self.tabs.setTabToolTip(2, "How far a result can be trusted.")
-        self.tabs.setTabToolTip(3, "The same for many files.")
-        layout = QVBoxLayout(self)
-        layout.addWidget(self.tabs)
-        layout.addLayout(row_of(self.run, self.pause, self.stop))
-        layout.addWidget(self.progress.native)
-        layout.addWidget(self.status.native)
-        self.setMinimumWidth(NARROWEST)
 
     def _connect(self) -> None:
         self.inputs.image.changed.connect(self._guess_channels)
@@ -174,13 +72,6 @@ class DeconvolutionWidget(QWidget):
         self.tabs.currentChanged.connect(self._on_tab)
         self._viewer.events.theme.connect(self._paint)
         self._viewer.layers.events.removed.connect(self._update_state)
-
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
-        """Let the wheel scroll the panel instead of changing a number that the pointer happens to be on."""
-        if event and event.type() == QEvent.Type.Wheel and watched is not QApplication.focusWidget():
-            event.ignore()
-            return True
-        return False
 
     def _guess_channels(self) -> None:
         """Guess what the channels of another image share."""
@@ -355,12 +246,3 @@ class DeconvolutionWidget(QWidget):
                 if one is not None:
                     one.quit()
         return bool(super().event(event))
-
-
-def device_choices(widget: Any = None) -> tuple[str, ...]:
-    """Offer the devices there are, once a run has imported PyTorch, which is slow; before, all kinds."""
-    if "torch" not in sys.modules:
-        return "auto", "cpu", "cuda", "mps"
-    from napari_vdip.devices import available_devices
-
-    return "auto", *available_devices()
