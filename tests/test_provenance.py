@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 import napari_vdip.batch
 from napari_vdip import Settings, _commands, _preferences, deconvolve, image_file
+from napari_vdip._check_jobs import residuals
 from napari_vdip._checked import checked
 from napari_vdip._layers import KEY, layer_axes, read_layer, read_psf
 from napari_vdip._provenance import Recipe
@@ -238,6 +239,8 @@ def test_results_of_files_are_checked_and_made_again(viewer, tmp_path, psf, chan
     this = checked(viewer, layers[1])
     assert (this.source, this.result.settings, this.result.axes) == (source, settings, "CYX")
     assert this.reached == tuple(this.planes.indices)
+    assert hasattr(this.result.latent, "compute")  # the files of a stack may be larger than memory
+    assert outcome_of_all(residuals(this)).shape[0] == 3
     assert len(this.result.noise) == len(this.reached) == (3 if channels == "separate" else 1)
     whole = this.planes.take(image.data if region is None else image.data[:, 4:34, 6:40], this.reached[0])
     np.testing.assert_array_equal(this.input_plane(this.reached[0]), whole)
@@ -246,6 +249,15 @@ def test_results_of_files_are_checked_and_made_again(viewer, tmp_path, psf, chan
     (planned_again,) = planned(recipe.command(str(tmp_path / "again")))
     assert (planned_again.settings, planned_again.psf, planned_again.region) == (settings, psf, region)
     np.testing.assert_array_equal(run(recipe.python()).latent, layers[0].data)
+
+
+def outcome_of_all(steps):
+    """Do all steps, and return the array that comes of them."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        return end.value[0]
 
 
 def test_results_of_a_file_that_is_gone_are_opened_and_say_so(viewer, tmp_path):

@@ -227,11 +227,11 @@ def _source(viewer: Viewer, latent: Image, name: str | None) -> Image | None:
 
 
 def _from_layers(layers: dict[str, Image]) -> Deconvolution:
-    """Read a result from its layers, in source units."""
+    """Take a result from its layers, in source units; lazy arrays stay so."""
     made = layers["latent"].metadata[KEY]
     settings = Settings(**made["settings"])
-    latent, psf = (np.asarray(layers[quantity].data) for quantity in ("latent", "PSF"))
-    std = np.asarray(layers["std"].data) if "std" in layers else None
+    latent, psf = layers["latent"].data, np.asarray(layers["PSF"].data)
+    std = layers["std"].data if "std" in layers else None
     axes = made["axes"]
     if layers["latent"].rgb:
         latent = latent * np.float32(made["white"])
