@@ -40,6 +40,10 @@ def plain(path, array):
     tifffile.imwrite(path, array, photometric="minisblack", metadata=None)
 
 
+def shaped(path, array):
+    tifffile.imwrite(path, array, photometric="minisblack")
+
+
 def rgb(path, array):
     tifffile.imwrite(path, array.astype(np.uint8), photometric="rgb")
 
@@ -53,6 +57,8 @@ KINDS = [  # writer, file, shape, axes, order of the file's axes in the source, 
     (plain, "a.tif", (6, 8), "YX", (0, 1), {}),
     (plain, "a.TIFF", (3, 6, 8), "ZYX", (0, 1, 2), {}),
     (plain, "a.tif", (1, 6, 8), "YX", (1, 2), {}),
+    (shaped, "a.tif", (2, 3, 6, 8), "TZYX", (1, 0, 2, 3), {}),
+    (shaped, "a.tif", (4, 1, 2, 3, 6, 8), "TCZYX", (2, 3, 0, 4, 5), {}),
     (imagej, "a.tif", (3, 2, 6, 8), "TCYX", (0, 1, 2, 3), {"T": (2.5, "second"), "Y": UM4, "X": UM10}),
     (ome, "a.ome.tif", (3, 2, 6, 8), "CZYX", (1, 0, 2, 3), {"Z": UM3, "X": (120.0, "nanometer")}),
     (ome, "a.ome.tif", (1, 2, 6, 8), "CYX", (1, 2, 3), {"X": (120.0, "nanometer")}),

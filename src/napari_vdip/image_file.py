@@ -84,10 +84,12 @@ def arranged(image: Found, axes: str | None = None) -> ImageFile:
             )
         letters = given
     free = iter(axis for axis in "ZTC" if axis not in letters)
+    # What the file leaves open, such as the pages of a plain TIFF, is most often a stack in depth.
+    letters = "".join(
+        next(free, "?") if axis not in AXES + "S" and size > 1 else axis
+        for axis, size in zip(letters, array.shape, strict=True)
+    )
     sizes = dict(zip(letters, array.shape, strict=True))
-    for letter in [letter for letter in letters if letter not in AXES + "S"]:
-        # What the file leaves open, such as the pages of a plain TIFF, is most often a stack in depth.
-        letters = letters.replace(letter, next(free, "?") if sizes[letter] > 1 else letter)
     colour = sizes.get("S", 1) > 1 and sizes.get("C", 1) == 1
     if colour:
         alpha = array.shape[letters.index("S")] in (2, 4)  # comes last, and is no intensity
