@@ -14,7 +14,7 @@ import yaozarrs
 import zarr
 from PIL import Image
 
-from napari_vdip import readers
+from napari_vdip import io, readers
 from napari_vdip.image_file import arranged
 from napari_vdip.io import read, scenes, suffixes, write_ome_tiff, write_ome_zarr
 
@@ -204,6 +204,16 @@ def test_an_image_comes_back_with_axes_and_pixel_size(tmp_path):
     assert pixels["PhysicalSizeXUnit"] == "µm"
     assert stored.dtype == np.float32
     np.testing.assert_array_equal(stored, image)
+
+
+def test_what_is_too_large_for_a_classic_tiff_is_written_as_a_bigtiff(tmp_path, monkeypatch):
+    image = counted(2, 16, 16, dtype=np.float32)
+    for limit, big in ((image.nbytes, False), (image.nbytes - 1, True)):
+        monkeypatch.setattr(io, "CLASSIC_TIFF", limit)
+        write_ome_tiff(tmp_path / "a.ome.tif", image, "ZYX")
+        with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+            assert (file.is_bigtiff, file.is_ome) == (big, True)
+        np.testing.assert_array_equal(read(tmp_path / "a.ome.tif").array.compute(), image)
 
 
 def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path):

@@ -27,6 +27,8 @@ NAMESPACE = "napari-vdip"
 """Key of the provenance in the metadata of both formats."""
 COARSEST = 256
 """Side in pixels at which a multiscale image needs no coarser level."""
+CLASSIC_TIFF = 2**32 - 2**28
+"""Bytes of pixels beyond which a TIFF is a BigTIFF: the other form ends at 4 GiB, metadata included."""
 COLOURS = ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF0000", "0000FF")
 """Magenta, green, cyan, yellow, red, blue: what napari gives to channels in turn."""
 
@@ -89,6 +91,7 @@ def write_ome_tiff(
             shape=array.shape,
             dtype=np.float32,
             ome=True,
+            bigtiff=math.prod(array.shape) * np.dtype(np.float32).itemsize > CLASSIC_TIFF,
             photometric="minisblack",
             metadata=metadata,
         )
