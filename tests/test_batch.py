@@ -113,6 +113,19 @@ def test_a_plane_is_a_piece_of_work_that_any_process_can_do_in_any_order(tmp_pat
     assert_same(arrays(item.folder), arrays(other.folder))
 
 
+def test_a_large_plane_is_kept_in_several_chunks(tmp_path, stack, monkeypatch):
+    path, array = stack
+    monkeypatch.setattr("napari_vdip.io.LARGEST_CHUNK", 20)
+    [item] = batch.plan([path], tmp_path / "out", PHOTOGRAPH, axes="CYX", format="ome-zarr")
+    prepare(item, item.planes, describe(item))
+    assert zarr.open_group(item.partial / "planes.zarr")["latent"].chunks == (1, 20, 20)
+    assert kinds([item]) == ["done"]
+    expected = deconvolve(array, PHOTOGRAPH, axes="CYX", device="cpu")
+    found = zarr.open_group(item.folder / "latent.ome.zarr")["0"]
+    assert found.chunks == (1, 20, 20)
+    np.testing.assert_array_equal(found[:], expected.latent)
+
+
 def test_a_shared_psf_is_estimated_once_and_survives_an_interruption(tmp_path, stack):
     path, array = stack
     [item] = batch.plan([path], tmp_path / "out", SHARED)

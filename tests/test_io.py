@@ -277,6 +277,21 @@ def test_every_level_of_a_multiscale_image_says_where_its_pixels_are(tmp_path):
     assert max(level.shape) <= 256
 
 
+def test_no_chunk_is_larger_than_a_part_of_a_plane(tmp_path, monkeypatch):
+    """Also of the coarser levels, whose own blocks are smaller than a chunk."""
+    monkeypatch.setattr(io, "LARGEST_CHUNK", 160)
+    image = np.random.default_rng(0).normal(size=(2, 700, 300)).astype(np.float32)
+    for name, array in (("lazy", da.from_array(image, (1, 700, 300))), ("whole", image)):
+        write_ome_zarr(tmp_path / f"{name}.zarr", array, "ZYX")
+        levels = [level for _, level in sorted(zarr.open_group(tmp_path / f"{name}.zarr").arrays())]
+        assert [level.chunks for level in levels] == [(1, 160, 160), (1, 160, 150), (1, 160, 75)]
+        expected = image
+        for level in levels:
+            np.testing.assert_allclose(level[:], expected, atol=1e-6)
+            even = expected[:, : expected.shape[1] // 2 * 2, : expected.shape[2] // 2 * 2]
+            expected = even.reshape(2, even.shape[1] // 2, 2, even.shape[2] // 2, 2).mean((2, 4))
+
+
 def test_a_line_of_pixels_has_no_coarser_level(tmp_path):
     write_ome_zarr(tmp_path / "a.ome.zarr", np.arange(600)[None], "YX")
     opened = read(tmp_path / "a.ome.zarr")

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
     from napari_vdip.tiff_metadata import Spacing
 
-__all__ = ["ImageFile", "read", "scenes", "suffixes", "write_ome_tiff", "write_ome_zarr"]
+__all__ = ["ImageFile", "chunks_of", "read", "scenes", "suffixes", "write_ome_tiff", "write_ome_zarr"]
 
 NAMESPACE = "napari-vdip"
 """Key of the provenance in the metadata of both formats."""
 COARSEST = 256
 """Side in pixels at which a multiscale image needs no coarser level."""
+LARGEST_CHUNK = 2048
+"""Side of a chunk in pixels: what viewers load at once, and far below the 2 GiB that compressors take."""
 CLASSIC_TIFF = 2**32 - 2**28
 """Bytes of pixels beyond which a TIFF is a BigTIFF: the other form ends at 4 GiB, metadata included."""
 COLOURS = ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF0000", "0000FF")
@@ -145,7 +147,8 @@ def write_ome_zarr(
         raise FileExistsError(path)
     about = {axis: (spacing or {}).get(axis, (1.0, None)) for axis in axes}
     halved = {i: 2 if axis in "YX" else 1 for i, axis in enumerate(axes)}
-    levels = [da.asarray(array).astype(np.float32)]
+    chunks = chunks_of(axes, array.shape)
+    levels = [da.asarray(array).astype(np.float32).rechunk(chunks)]
     while max(levels[-1].shape[-2:]) > COARSEST and min(levels[-1].shape[-2:]) > 1:
         levels.append(da.coarsen(np.mean, levels[-1], halved, trim_excess=True))
     kinds = {"T": v05.TimeAxis, "C": v05.ChannelAxis}
@@ -165,15 +168,20 @@ def write_ome_zarr(
         write_image(
             part,
             image,
-            levels,
+            [level.rechunk(chunks) for level in levels],  # as two writers in one chunk lose data
             extra_attributes=extra,
             writer="zarr",
-            chunks=levels[0].chunksize,
+            chunks=chunks,
             overwrite=True,
         )
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def chunks_of(axes: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the chunks of a stored image: a plane, or a part of one that is large."""
+    return tuple(min(n, LARGEST_CHUNK) if axis in "YX" else 1 for axis, n in zip(axes, shape, strict=True))
 
 
 def _check_axes(axes: str, shape: tuple[int, ...]) -> None:

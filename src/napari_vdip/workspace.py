@@ -3,7 +3,7 @@
 ::
 
     OUT/NAME.partial/run.json         what is being done: settings, versions and hash of the input
-    OUT/NAME.partial/planes.zarr      latent, std, psf and shared kernels, one chunk for each plane
+    OUT/NAME.partial/planes.zarr      latent, std, psf and shared kernels; no chunk holds more than one plane
     OUT/NAME.partial/done/0-1.json    plane (0, 1) is in there
     OUT/NAME.partial/checkpoints      0-1.safetensors: where plane (0, 1) is, until it is done
     OUT/NAME.partial/results          the results in their format; renamed to OUT/NAME when whole
@@ -208,8 +208,7 @@ def prepare(item: Item, planes: stack.Plan, run: Record) -> None:
     if item.settings.psf_source == "channel":
         shapes["kernel"] = shapes["psf"]
     for name, shape in shapes.items():
-        stacked = [planes.axes.index(axis) in planes.stacked for axis in axes_of(name, planes)]
-        chunks = tuple(1 if one else size for one, size in zip(stacked, shape, strict=True))
+        chunks = io.chunks_of(axes_of(name, planes), shape)
         store.create_array(name, shape=shape, chunks=chunks, dtype="float32", fill_value=np.nan)
     _write_json(item.partial / "run.json", run)
 
