@@ -311,6 +311,18 @@ def test_an_ome_zarr_is_valid_and_says_how_to_show_it(tmp_path):
         assert (channel["window"]["min"], channel["window"]["max"]) == (own.min(), own.max())
 
 
+def test_the_range_of_intensities_is_that_of_the_finite_ones(tmp_path):
+    image = np.array([[[np.nan, 2], [5, 3]], [[np.nan, np.nan], [np.nan, np.nan]]], np.float32)
+    write_ome_zarr(tmp_path / "a.ome.zarr", image, "CYX", channels=["partly", "nowhere"])
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    text = (tmp_path / "a.ome.zarr" / "zarr.json").read_text()
+    channels = json.loads(text, parse_constant=refuse)["attributes"]["ome"]["omero"]["channels"]
+    assert [(one["window"]["min"], one["window"]["max"]) for one in channels] == [(2, 5), (0, 1)]
+
+
 def test_napari_opens_an_ome_zarr_with_scale_units_and_names(tmp_path):
     reader = pytest.importorskip("napari_ome_zarr", reason="napari-ome-zarr is not installed")
     from napari.layers import Layer

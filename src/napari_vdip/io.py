@@ -210,7 +210,11 @@ def _rendering(array: Any, axes: str, channels: Sequence[str], colour: bool) -> 
     import dask.array as da
 
     others = tuple(i for i, axis in enumerate(axes) if axis != "C")
-    low, high = (np.atleast_1d(value) for value in da.compute(array.min(others), array.max(others)))
+    there = da.isfinite(array)  # not NaN, as in a std map where there is no result: JSON has no NaN
+    ends = da.where(there, array, np.inf).min(others), da.where(there, array, -np.inf).max(others)
+    low, high = (np.atleast_1d(value) for value in da.compute(*ends))
+    nothing = low > high
+    low, high = np.where(nothing, 0, low), np.where(nothing, 1, high)
     if len(channels) != len(low):
         raise ValueError(f"channels: expected {len(low)} names, got {list(channels)}")
     palette = ("FF0000", "00FF00", "0000FF") if colour else COLOURS if len(channels) > 1 else ("FFFFFF",)
