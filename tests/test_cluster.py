@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -320,6 +323,65 @@ def test_a_scheduler_that_is_not_there_is_an_error_of_its_option(stack, closed_p
     assert ran.exit_code == 2
     said = " ".join(ran.stderr.replace("│", " ").split())
     assert "for --scheduler: expected the address of a running Dask scheduler, got" in said
+
+
+def test_a_scheduler_that_goes_after_its_answer_is_the_same_error(closed_port, monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    monkeypatch.setattr(cluster, "_check_answer", lambda address: None)
+    with pytest.raises(
+        ValueError, match="scheduler: expected the address of a running Dask scheduler, got"
+    ):
+        connect(f"tcp://127.0.0.1:{closed_port}").__enter__()
+
+
+@pytest.fixture
+def mortal(tmp_path):
+    """A scheduler without workers in a process of its own: the process, and the address."""
+    file = tmp_path / "scheduler.json"
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", file]
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        address = next(
+            re.search(r"Scheduler at: +(\S+)", line) for line in process.stdout if " at: " in line
+        )
+        yield process, address[1]
+        process.kill()
+
+
+def test_a_scheduler_without_workers_is_waited_for_aloud(stack, mortal, monkeypatch):
+    monkeypatch.setattr(batch, "execute", lambda *_, **__: (event for event in ()))
+    ran = CliRunner().invoke(app, ["run", stack, "--output", "out", "--scheduler", mortal[1]])
+    assert f"{mortal[1]} has no workers yet" in ran.stderr
+
+
+@pytest.mark.filterwarnings("ignore")  # of connections that are lost
+def test_without_its_scheduler_every_image_that_is_left_fails_and_the_same_command_goes_on(
+    stack, mortal, expected, monkeypatch
+):
+    """One image is begun, the other not."""
+    monkeypatch.setattr(batch, "MOST_AT_ONCE", 1)
+    shutil.copy(stack, "other.tif")
+    items = batch.plan([stack, "other.tif"], "out", SMALL)
+    process, address = mortal
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
+    with (
+        subprocess.Popen([*command, "--no-nanny", "--no-dashboard"], stderr=subprocess.DEVNULL) as worker,
+        connect(address) as client,
+    ):
+        events = []
+        for event in batch.execute(items, device="cpu", client=client):
+            events.append(event)
+            if event.kind == "plane" and process.poll() is None:
+                process.kill()
+                process.wait()
+        worker.kill()
+    ends = [event for event in events if event.kind in ("done", "failed")]
+    assert [(end.kind, end.item.name) for end in ends] == [("failed", "stack"), ("failed", "other")]
+    assert {end.reason for end in ends} == {f"{cluster.GONE}; the same command goes on"}
+    again = list(batch.execute(items, device="cpu"))
+    assert again[0].number >= 1
+    for item in items:
+        assert_results(item, expected[SMALL])
 
 
 def test_a_worker_is_no_scheduler(client):

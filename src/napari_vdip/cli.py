@@ -188,6 +188,8 @@ def run(
             events = batch.execute(items, device=device, overwrite=overwrite, client=client)
         except ValueError as error:
             raise bad_option(error) from None
+        if client and scheduler and not cluster.threads_of(client):
+            typer.echo(f"{scheduler} has no workers yet: waiting for some", err=True)
         if client and client.dashboard_link:
             typer.echo(f"{client.dashboard_link} shows what the workers do", err=True)
         try:
