@@ -485,6 +485,8 @@ def test_folders_patterns_and_files_are_found_once_and_named_apart(tmp_path, mon
     Path("in/results/latent.ome.tif").touch()
     assert names(batch.plan(["in"], "in/out", SMALL)) == ["B", "a-png", "a-tif", "day 1/b", "day 2/b"]
     assert names(batch.plan(["in/day*/*.tif"], "in/out", SMALL)) == ["day 1/b", "day 2/b"]
+    assert names(batch.plan(["in/day*"], "in/out", SMALL)) == ["day 1/b", "day 2/b"]
+    assert names(batch.plan(["in/*"], "in/out", SMALL)) == ["B", "a-png", "a-tif", "day 1/b", "day 2/b"]
     twice = batch.plan(["in/a.tif", "in", "in/a.tif"], "in/out", SMALL)
     assert names(twice) == ["a-tif", "B", "a-png", "day 1/b", "day 2/b"]
     assert names(batch.plan(["in/a.tif", "in/notes.txt"], "in/out", SMALL)) == ["a", "notes"]

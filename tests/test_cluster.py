@@ -341,10 +341,8 @@ def mortal(tmp_path):
     options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", file]
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        address = next(
-            re.search(r"Scheduler at: +(\S+)", line) for line in process.stdout if " at: " in line
-        )
-        yield process, address[1]
+        said = (re.search(r"Scheduler at: +(\S+)", line) for line in process.stdout)
+        yield process, next(filter(None, said))[1]
         process.kill()
 
 

@@ -98,8 +98,8 @@ def plan(
     Parameters
     ----------
     inputs : sequence of str or Path
-        Files, folders and patterns such as ``"day?/*.tif"``. Folders are searched to the bottom, except
-        hidden ones, the output and earlier results.
+        Files, folders and patterns for either such as ``"day?/*.tif"``. Folders are searched to the bottom,
+        except hidden ones, the output and earlier results.
     output : str or Path
         Folder for the results: one folder for each image, which need not exist.
     settings : Settings

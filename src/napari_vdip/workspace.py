@@ -3,7 +3,7 @@
 ::
 
     OUT/NAME.partial/run.json         what is being done: settings, versions and hash of the input
-    OUT/NAME.partial/planes.zarr      latent, std, psf and shared kernels; no chunk holds more than one plane
+    OUT/NAME.partial/planes.zarr      latent, std, psf, shared kernels; a chunk holds one plane or less
     OUT/NAME.partial/done/0-1.json    plane (0, 1) is in there
     OUT/NAME.partial/checkpoints      0-1.safetensors: where plane (0, 1) is, until it is done
     OUT/NAME.partial/results          the results in their format; renamed to OUT/NAME when whole
