@@ -522,6 +522,41 @@ def test_no_name_leads_out_of_the_output(tmp_path, stack, monkeypatch):
         place(output, "link/elsewhere")
 
 
+def in_two_files(folder, names=("a_1.ome.tif", "b_2.ome.tif")):
+    """One OME-TIFF of two planes, in files that both name both; returns its pixels."""
+    array = np.random.default_rng(0).uniform(0, 1, (2, 48, 48)).astype(np.float32)
+    parts = "".join(
+        f'<TiffData IFD="0" FirstT="{t}" PlaneCount="1">'
+        f'<UUID FileName="{name}">urn:uuid:{t}</UUID></TiffData>'
+        for t, name in enumerate(names)
+    )
+    for t, name in enumerate(names):
+        xml = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{t}">'
+            '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="float" SizeX="48" '
+            f'SizeY="48" SizeC="1" SizeZ="1" SizeT="2">{parts}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(folder / name, array[t], description=xml, metadata=None)
+    return array
+
+
+def test_an_image_in_two_files_is_done_once_and_known_by_both(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    array = in_two_files(folder)
+    [item] = batch.plan([folder], tmp_path / "out", SMALL)
+    assert (item.name, item.planes.axes, item.planes.shape) == ("a_1", "TYX", (2, 48, 48))
+    np.testing.assert_array_equal(item.open().array.compute(), array)
+    [other] = batch.plan([folder / "b_2.ome.tif"], tmp_path / "out", SMALL)
+    first = items.content_hash(item.path)
+    assert items.content_hash(other.path) == first
+    with (folder / "b_2.ome.tif").open("ab") as file:
+        file.write(b"more")
+    assert items.content_hash(item.path) != first
+    save(folder / "c.ome.tif", array)
+    assert names(batch.plan([folder], tmp_path / "out", SMALL)) == ["a_1", "c"]
+
+
 def test_a_store_is_known_by_its_content_and_not_by_its_date(tmp_path):
     image = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
     write_ome_zarr(tmp_path / "a.zarr", image, "YX")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_vdip.readers import Found, found, scenes, suffixes
+from napari_vdip.readers import Found, files, found, scenes, suffixes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from napari_vdip.tiff_metadata import Spacing
 
-__all__ = ["AXES", "ImageFile", "arranged", "read", "scenes", "suffixes"]
+__all__ = ["AXES", "ImageFile", "arranged", "files", "read", "scenes", "suffixes"]
 
 AXES = "TCZYX"
 """Axes of an image in their order, which is that of OME-Zarr."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import finalize
@@ -18,7 +19,6 @@ from napari_vdip.tiff_metadata import of_imagej, of_ome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from napari_vdip.tiff_metadata import Spacing
 
@@ -90,6 +90,19 @@ def scenes(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() in FLAT:
         return ("",)
     return tuple(str(name) for name in _bioio(path).scenes)
+
+
+def files(path: Path) -> frozenset[Path]:
+    """All files that hold the images of one: itself, and the others of an OME-TIFF in several files."""
+    held = {path.resolve()}
+    if path.is_file() and path.suffix.lower() in TIFF:
+        from tifffile import TiffFile
+
+        with TiffFile(path) as file:
+            several = (series for series in file.series if series.is_multifile)
+            pages = (page for series in several for page in series.pages if page is not None)
+            held |= {Path(page.parent.filehandle.path).resolve() for page in pages}
+    return frozenset(held)
 
 
 def found(path: Path, scene: int = 0) -> Found:
