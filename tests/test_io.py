@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
+import zlib
 from datetime import timedelta
 
 import dask.array as da
@@ -105,6 +107,29 @@ def test_an_image_of_one_file_has_the_type_that_was_announced(tmp_path, mode, dt
     array = read(path).array
     assert array.dtype == array.compute().dtype == dtype
     assert array.shape == array.compute().shape
+
+
+def png_of_16_bits(path, array):
+    """Pillow writes none with colours."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, bands = array.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[bands], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+
+def test_a_png_keeps_its_16_bits_or_is_refused(tmp_path):
+    array = counted(6, 8, 4) * 300
+    png_of_16_bits(tmp_path / "a.png", array[..., :1])
+    np.testing.assert_array_equal(read(tmp_path / "a.png").array.compute(), array[..., 0])
+    for bands in (2, 3, 4):
+        png_of_16_bits(tmp_path / "a.png", array[..., :bands])
+        with pytest.raises(ValueError, match="expected 8 bits for each colour of a PNG, got 16"):
+            read(tmp_path / "a.png")
 
 
 def test_a_jpeg_is_a_colour_image(tmp_path):

@@ -188,7 +188,7 @@ def content_hash(path: Path) -> str:
 
 
 def _files(path: Path) -> frozenset[Path]:
-    """Return the files that hold the images of one; itself if it cannot be read, which is said elsewhere."""
+    """Return the files that hold the images of one; itself if it cannot be read, as is said elsewhere."""
     held: frozenset[Path] | None = _attempt(partial(files, path))[0]
     return held or frozenset({path.resolve()})
 

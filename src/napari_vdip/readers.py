@@ -28,6 +28,8 @@ ZARR = (".zarr",)
 SILENT = (".czi", ".lif")
 """Formats whose readers of bioio give sizes in `KNOWN_UNITS`, but do not say so."""
 KNOWN_UNITS = {**dict.fromkeys("ZYX", "micrometer"), "T": "second"}
+PNG_DEPTH = 24
+"""Place in a PNG of the byte that says how many bits a colour has."""
 MOST_EXPANSION = 10_000
 """Ratio of the bytes of a page to those in its file: what is claimed beyond is not there."""
 MOST_CHUNKS = 10_000_000
@@ -166,7 +168,13 @@ def _flat(path: Path) -> Found:
     from dask.delayed import delayed
     from PIL import Image, ImageMode
 
-    with Image.open(path) as image:
+    with Image.open(path) as image, path.open("rb") as file:
+        depth = file.read(PNG_DEPTH + 1)[PNG_DEPTH:]
+        if image.format == "PNG" and depth == b"\x10" and len(image.getbands()) > 1:
+            raise ValueError(
+                "expected 8 bits for each colour of a PNG, got 16, of which half would be lost: save it as "
+                "TIFF"
+            )
         width, height = image.size
         mode = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}.get(
             image.mode, image.mode
