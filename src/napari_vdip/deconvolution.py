@@ -55,9 +55,9 @@ def deconvolve(
     Parameters
     ----------
     image : array
-        ``(Y, X)`` or ``(Y, X, C)`` of any real type; with `axes`, any stack of planes. Of arrays that are
-        read in parts, as those of Dask and Zarr, one plane is read at a time. See `deconvolve_stack` for
-        results larger than memory.
+        ``(Y, X)``, or ``(Y, X, C)`` with up to four channels, of any real type; with `axes`, any stack of
+        planes. Of arrays that are read in parts, as those of Dask and Zarr, one plane is read at a time.
+        See `deconvolve_stack` for results larger than memory.
     settings : Settings, optional
         What to do; ``Settings()`` if not given, ``Settings.paper()`` for the published method.
     axes : str, optional
@@ -65,9 +65,10 @@ def deconvolve(
         channels are joint) is a plane of its own.
     psf : array, optional
         Point spread function ``(kh, kw)``, if it is known: a convolution kernel, non-negative, of any
-        sum. It is not moved: the result overlays the source under it. Several, for channels or planes,
-        have the axes of `Deconvolution.psf`, with one entry where all share. The settings become
-        ``psf_source="given"`` and its own ``psf_shape``, which is odd. Needs VDIP-Sparse.
+        sum. An array, no file; the command ``napari-vdip run`` takes files. It is not moved: the result
+        overlays the source under it. Several, for channels or planes, have the axes of
+        `Deconvolution.psf`, with one entry where all share. The settings become ``psf_source="given"`` and
+        its own ``psf_shape``, which is odd. Needs VDIP-Sparse.
     region : tuple, optional
         Rows and columns to deconvolve, as two slices or two pairs of the first pixel and the end. The
         result has its shape. Some context around it is taken into account.
