@@ -157,7 +157,7 @@ def test_the_command_works_on_a_cluster_as_it_does_alone(client, stack):
     assert sorted(event["event"] for event in events) == sorted(
         ["failed", "started", *["plane"] * 4, "done", "summary"]
     )
-    assert events[-1] == {"event": "summary", "done": 1, "skipped": 0, "failed": 1}
+    assert events[-1] == {"event": "summary", "done": 1, "skipped": 0, "failed": 1, "ended_early": 0}
     assert ran.exit_code == 1
     assert client.status == "running"
 

@@ -262,7 +262,8 @@ def print_summary(ends: Sequence[Event], json: bool) -> None:
     if json:
         say(json_format.dumps({"event": "summary", **counts}))
         return
-    say(f"{counts['done']} done, {counts['skipped']} done before, {counts['failed']} failed")
+    early = f", {counts['ended_early']} of the planes ended early" if counts["ended_early"] else ""
+    say(f"{counts['done']} done, {counts['skipped']} done before, {counts['failed']} failed{early}")
     for end in ends:
         if end.kind == "failed":
             say(f"failed: {end.item.path}: {end.reason}", err=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from napari_vdip.course import FINISHED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -70,8 +72,11 @@ def line(event: Event, items: Sequence[Item]) -> str:
 
 
 def summary(ends: Sequence[Event]) -> dict[str, int]:
-    """Count the ends of each kind."""
-    return {kind: sum(end.kind == kind for end in ends) for kind in ("done", "skipped", "failed")}
+    """Count the ends of each kind, and the planes of what is done that ended early."""
+    planes = [plane for end in ends for plane in (end.record or {}).get("planes", ())]
+    early = sum(plane["stopped"] != FINISHED for plane in planes)
+    kinds = ("done", "skipped", "failed")
+    return {kind: sum(end.kind == kind for end in ends) for kind in kinds} | {"ended_early": early}
 
 
 def duration(seconds: float) -> str:

@@ -116,8 +116,7 @@ def end(item: Item, run: Record, done: Mapping[Index, Record]) -> Record:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     records = [done[index] for index in item.planes.indices]
-    workspace.finish(item, item.planes, item.open(), run, records)
-    return run
+    return workspace.finish(item, item.planes, item.open(), run, records)
 
 
 def _is(made: Record, item: Item, run: Record) -> bool:

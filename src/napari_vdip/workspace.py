@@ -215,8 +215,8 @@ def prepare(item: Item, planes: stack.Plan, run: Record) -> None:
 
 def finish(
     item: Item, planes: stack.Plan, image: io.ImageFile, run: Record, done: Sequence[Record]
-) -> None:
-    """Write the results in their format, and give them their name."""
+) -> Record:
+    """Write the results in their format, give them their name, and return their record."""
     import dask.array as da
     import zarr
 
@@ -240,11 +240,13 @@ def finish(
         else:
             about |= {"name": f"{item.name.rpartition('/')[2]} {name}", "colour": image.colour}
             io.write_ome_zarr(made / f"{name}.ome.zarr", array, axes, **about)
-    _write_json(made / RECORD, run | {"planes": list(done)})
+    record = run | {"planes": list(done)}
+    _write_json(made / RECORD, record)
     if item.folder.exists():
         item.folder.rename(item.partial / "replaced")
     made.rename(item.folder)
     remove(item)
+    return record
 
 
 def remove(item: Item) -> None:
