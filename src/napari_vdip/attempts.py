@@ -6,8 +6,11 @@ import gc
 import math
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
 
 from napari_vdip.checkpoint import Checkpoint, CheckpointFile, UnfitError, begin_anew, fingerprint
 from napari_vdip.course import FINISHED, Course
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
 
-    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -103,6 +105,8 @@ def attempt(
     seconds = start.seconds if start else 0.0
     if start:
         settings = settings.replace(**start.reduced)
+        if 0 < found_at <= start.estimate.step:
+            found = when_found(start, found_at)
     course = Course(last)
     plane: Plane | Mosaic | None = None
     estimate: Estimate | None = None
@@ -134,7 +138,7 @@ def attempt(
             if not (start and path):
                 raise
             begin_anew(path, error)
-            start, settings, course = None, given, Course(last)
+            start, found, settings, course = None, None, given, Course(last)
             continue
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -148,6 +152,15 @@ def attempt(
         gc.collect()
         release_memory()
         settings = smaller(settings, image.shape[:2], searching, device)
+
+
+def when_found(later: Checkpoint, step: int) -> Checkpoint:
+    """Return what a checkpoint between tiles knows of the step at which its kernel was found."""
+    history = {name: values[:step] for name, values in later.history.items()}
+    then = {name: values[-1] for name, values in history.items() if name != "stage"}
+    terms = {name: torch.tensor(value) for name, value in then.items() if np.isfinite(value)}
+    estimate = replace(later.estimate, stage=history["stage"][-1], step=step, terms=terms)
+    return Checkpoint(estimate, {}, history)
 
 
 def smaller(settings: Settings, shape: Size, searching: bool, device: torch.device) -> Settings:
