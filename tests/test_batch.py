@@ -18,7 +18,7 @@ import tifffile
 import zarr
 from PIL import Image
 
-from napari_vdip import Settings, batch, deconvolve, items
+from napari_vdip import Settings, batch, deconvolve, items, report
 from napari_vdip.io import read, write_ome_tiff, write_ome_zarr
 from napari_vdip.names import place
 from napari_vdip.scenes import cells
@@ -384,6 +384,23 @@ def test_results_of_other_settings_or_input_are_not_taken_for_ours(tmp_path, sta
     latent = arrays(item.folder)["latent.ome.zarr/0"]
     np.testing.assert_array_equal(latent, before["latent.ome.zarr/0"][::-1])
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["stack"]
+
+
+def test_results_of_other_versions_are_done_and_said_to_be(tmp_path, stack):
+    settings = SMALL.replace(steps=1)
+    [item] = batch.plan([stack[0]], tmp_path / "out", settings)
+    assert kinds([item]) == ["done"]
+    file = item.folder / "napari-vdip.json"
+    record = json.loads(file.read_text())
+    now, record["versions"]["torch"] = record["versions"]["torch"], "1.0"
+    file.write_text(json.dumps(record))
+    [end] = done([item])
+    assert (end.kind, end.reason) == ("skipped", f"made with torch 1.0, now {now}")
+    assert end.reason in report.line(end, [item])
+    [other] = batch.plan([stack[0]], tmp_path / "out", settings.replace(seed=1))
+    assert kinds([other]) == ["failed"]
+    assert kinds([item], overwrite=True) == ["done"]
+    assert json.loads(file.read_text())["versions"]["torch"] == now
 
 
 def test_planes_of_an_interrupted_run_with_other_settings_are_not_taken_over(tmp_path, stack):

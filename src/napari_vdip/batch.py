@@ -47,7 +47,7 @@ class Event:
     record : dict or None
         For a plane and for what is done: how it was made.
     reason : str
-        For a failure: why.
+        For a failure: why. For what was done before with other versions: with which.
     """
 
     kind: Literal["started", "step", "plane", "done", "skipped", "failed"]
@@ -166,7 +166,7 @@ def _here(items: Iterable[Item], device: str | None, overwrite: bool) -> Iterato
 def _one(item: Item, device: str | None, overwrite: bool) -> Iterator[Event]:
     begun = begin(item, device, overwrite)
     if begun.finished:
-        yield Event("skipped", item, record=begun.run)
+        yield Event("skipped", item, record=begun.run, reason=begun.note)
         return
     done, total = begun.done, begun.planes
     yield Event("started", item, len(done), total)
@@ -231,7 +231,7 @@ def _on_cluster(
                 continue
             if item.folder not in begun:
                 if outcome.finished:
-                    yield from ended(Event("skipped", item, record=outcome.run))
+                    yield from ended(Event("skipped", item, record=outcome.run, reason=outcome.note))
                     continue
                 begun[item.folder] = state = outcome
                 done, total, resources = state.done, state.planes, gpu_of(client, device)

@@ -36,7 +36,7 @@ def json_lines(events: Iterable[Event]) -> Iterator[str]:
             data["plane"] = event.record
         if event.kind in ("done", "skipped"):
             data["output"] = str(event.item.folder)
-        if event.kind == "failed":
+        if event.kind == "failed" or event.reason:
             data["reason"] = event.reason
         yield json.dumps(data)
 
@@ -68,7 +68,8 @@ def line(event: Event, items: Sequence[Item]) -> str:
     if event.kind == "failed":
         return f"{head} failed: {event.reason}"
     before = " done before," if event.kind == "skipped" else ""
-    return f"{head}{before} written to {event.item.folder}"
+    note = f" ({event.reason})" if event.reason else ""
+    return f"{head}{before} written to {event.item.folder}{note}"
 
 
 def summary(ends: Sequence[Event]) -> dict[str, int]:

@@ -36,6 +36,8 @@ class Begun:
         Records of those that are done.
     finished : bool
         Whether the results are there already.
+    note : str
+        What is to be said of these.
     """
 
     run: Record
@@ -43,6 +45,7 @@ class Begun:
     tasks: tuple[PlaneTask, ...] = ()
     done: dict[Index, Record] = field(default_factory=dict)
     finished: bool = False
+    note: str = ""
 
     def that_share(self, task: PlaneTask) -> list[PlaneTask]:
         """Return the planes to do that take the kernel of another, which is done."""
@@ -73,6 +76,9 @@ def begin(item: Item, device: str | None, overwrite: bool) -> Begun:
     if made and _is(made, item, run):
         workspace.remove(item)  # what a kill after the last step left
         return Begun(made, finished=True)
+    earlier = workspace.other_versions(made, run) if made and made.get("format") == item.format else ""
+    if made and earlier and not overwrite:
+        return Begun(made, finished=True, note=f"made with {earlier}")
     if made and not overwrite:
         raise ValueError(f"expected no other results, but {item.folder} was made otherwise: overwrite it?")
     if not made and item.folder.exists():

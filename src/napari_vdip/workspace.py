@@ -181,6 +181,16 @@ def same(one: Record, other: Record) -> bool:
     return all(one.get(key) == other.get(key) for key in DECISIVE)
 
 
+def other_versions(made: Record, run: Record) -> str:
+    """Say which versions results were made with, if nothing else differs from a run; else nothing."""
+    now = run["versions"]
+    if same(made, run) or not same(made | {"versions": now}, run):
+        return ""
+    earlier = made.get("versions") or {}
+    differ = [name for name in now if earlier.get(name) != now[name]]
+    return ", ".join(f"{name} {earlier.get(name, 'unknown')}, now {now[name]}" for name in differ)
+
+
 def results(item: Item) -> Record | None:
     """Return the record of an item's results, if there are any."""
     return _read_json(item.folder / RECORD)
