@@ -10,8 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dask
 import dask.array as da
 import distributed
 import numpy as np
@@ -256,6 +259,29 @@ def test_only_what_may_pass_is_tried_again(client, tmp_path, error, times):
     assert str(error) in failure.reason
     assert failure.bad_value == isinstance(error, ValueError)
     assert len(list(tmp_path.iterdir())) == times
+
+
+def test_a_thread_that_ends_leaves_the_others_of_its_worker_reading_there():
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+
+    def first():
+        first_in.set()
+        second_in.wait(60)
+
+    def second():
+        second_in.set()
+        first_out.wait(60)
+        return dask.config.get("scheduler", None)
+
+    before = dask.config.get("scheduler", None)
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(cluster._attempt, first)
+        first_in.wait(60)
+        other = pool.submit(cluster._attempt, second)
+        one.result()
+        first_out.set()
+        assert other.result() == "synchronous"
+    assert dask.config.get("scheduler", None) == before
 
 
 def wait_for(gate, folder):

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -283,13 +284,35 @@ def _no_scheduler(address: str, problem: str) -> ValueError:
 
 def _attempt(work: Callable[..., Any], *arguments: Any) -> Any:
     """Do a piece of work on a worker; only what may pass is an error to Dask, which tries again."""
-    import dask
-
-    # What is lazy in the work is read here, not sent to the cluster as more work.
-    with dask.config.set(scheduler="synchronous"):
+    with _reading_here():
         try:
             return work(*arguments)
         except OSError:
             raise
         except Exception as error:  # the same would happen again
             return Failure(reason(error), isinstance(error, ValueError))
+
+
+_LOCK, _SETTING, _at_work = Lock(), ExitStack(), 0
+
+
+@contextmanager
+def _reading_here() -> Iterator[None]:
+    """Have what is lazy in the work read by its worker, not sent to the cluster as more work.
+
+    Dask's settings are those of all threads: the first that works sets this, the last sets it back.
+    """
+    import dask
+
+    global _at_work
+    with _LOCK:
+        _at_work += 1
+        if _at_work == 1:
+            _SETTING.enter_context(dask.config.set(scheduler="synchronous"))
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _at_work -= 1
+            if not _at_work:
+                _SETTING.close()
