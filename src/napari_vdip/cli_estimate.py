@@ -71,6 +71,7 @@ def estimate(
 def expected(items: Iterable[Item], device: str | None) -> Iterator[dict[str, Any]]:
     """Yield as plain data what each image will take, and then all of them, one after the other."""
     from napari_vdip.cost import expected_cost, one_after_the_other
+    from napari_vdip.items import reason
 
     costs, planes = [], 0
     for item in items:
@@ -82,8 +83,8 @@ def expected(items: Iterable[Item], device: str | None) -> Iterator[dict[str, An
                     item.planes, item.settings, region=item.region, device=device, kept=False
                 )
                 costs.append(cost)
-            except ValueError as error:  # such as a plane that is too small
-                problem = str(error)
+            except (ValueError, MemoryError, RuntimeError, OSError) as error:  # such as too small a plane
+                problem = reason(error)
         if problem or item.planes is None:
             yield data | {"problem": problem}
             continue
