@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +76,7 @@ def attempt(
     kernel: Tensor | None,
     where: Callable[[float, Estimate, Plane | Mosaic], Progress],
     path: Path | None = None,
+    enough: Mapping[str, int] = MappingProxyType({}),
 ) -> Generator[Progress, bool | None, Outcome]:
     """Deconvolve a plane step by step.
 
@@ -90,6 +92,8 @@ def attempt(
         of it.
     path : Path, optional
         File for checkpoints. If it holds one of this plane, that is where it begins.
+    enough : mapping of str to int
+        Settings that were made smaller for an earlier plane, see `reduced`: more is not tried.
 
     Raises
     ------
@@ -97,14 +101,15 @@ def attempt(
         If nothing smaller helps.
     """
     started = time.perf_counter()
-    given, last = settings, settings.prefit_steps + settings.steps
+    given, settings = settings, settings.replace(**enough)
+    last = settings.prefit_steps + settings.steps
     found_at = 0 if kernel is not None else last + settings.rounds
-    file = CheckpointFile(path, fingerprint(image, settings, device, kernel)) if path else None
+    file = CheckpointFile(path, fingerprint(image, given, device, kernel)) if path else None
     start = file.load(device) if file else None
     found = None
     seconds = start.seconds if start else 0.0
     if start:
-        settings = settings.replace(**start.reduced)
+        settings = given.replace(**start.reduced)
         if 0 < found_at <= start.estimate.step:
             found = when_found(start, found_at)
     course = Course(last)
@@ -138,7 +143,7 @@ def attempt(
             if not (start and path):
                 raise
             begin_anew(path, error)
-            start, found, settings, course = None, None, given, Course(last)
+            start, found, settings, course = None, None, given.replace(**enough), Course(last)
             continue
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):

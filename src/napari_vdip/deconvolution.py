@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 
+_ENOUGH: dict[tuple[str, Settings], Mapping[str, int]] = {}
+"""What had to be made smaller in this process, for each stack of which it does planes one by one."""
+
 
 def deconvolve(
     image: Any,
@@ -197,6 +200,7 @@ def run_plane(
     region: Any = None,
     device: str | None = None,
     checkpoint: str | Path | None = None,
+    stack: str = "",
 ) -> Generator[Progress, bool | None, Deconvolution]:
     """Deconvolve one plane ``(Y, X, C)`` of a stack, as `run` does in its turn.
 
@@ -212,6 +216,8 @@ def run_plane(
         ``(kh, kw)`` correlation kernel of the last `Estimate` of another plane of the channel, not yet
         centred. Unlike a point spread function that is given, it is centred in the result, and the latent
         image with it, as ``psf_source="channel"`` does in one run.
+    stack : str
+        Name of the stack: what the memory of this process was too small for is not tried on its next plane.
     """
     planes = plan(image.shape, "YXC", "joint")  # whatever the channels of the stack: this is one plane
     target = choose_device(device)
@@ -219,7 +225,13 @@ def run_plane(
     psfs = None if psf is None else planes.as_psfs(psf)
     shared = None if kernel is None else torch.from_numpy(kernel)[None, None].to(target)
     path = _checked(checkpoint, 1)
-    return _run(source, Sink(source.planes, settings), settings, psfs, target, shared, path)
+    enough = _ENOUGH.get((stack, settings), {}) if stack else {}
+    result = yield from _run(
+        source, Sink(source.planes, settings), settings, psfs, target, shared, path, enough
+    )
+    if stack and result.reduced[0]:
+        _ENOUGH[stack, settings] = result.reduced[0]
+    return result
 
 
 def _run(
@@ -230,12 +242,13 @@ def _run(
     device: torch.device,
     shared: Tensor | None = None,
     path: Path | None = None,
+    enough: Mapping[str, int] | None = None,
 ) -> Generator[Progress, bool | None, Deconvolution]:
     """Loop over planes and their steps."""
     started, before = time.perf_counter(), 0.0
     planes, total = source.planes, len(source.planes.indices)
     noise, history, smaller = {}, {}, {}
-    stopped, kernel, used = FINISHED, shared, settings
+    stopped, kernel, enough = FINISHED, shared, enough or {}
     try:
         for number, (index, known) in enumerate(in_turn(source, settings), start=1):
             if psfs is not None:
@@ -244,11 +257,11 @@ def _run(
                 kernel = shared
             where = partial(_progress, (number, total, planes.name(index), index), started, source.inside)
             # What the memory was too small for is not tried again.
-            outcome = yield from attempt(source.read(index), used, device, kernel, where, path)
-            kernel, used, stopped = outcome.kernel, outcome.settings, outcome.stopped
+            outcome = yield from attempt(source.read(index), settings, device, kernel, where, path, enough)
+            kernel, stopped = outcome.kernel, outcome.stopped
             sink.put(index, outcome.restored.cut(source.inside))
             noise[index], history[index] = outcome.restored.noise, outcome.history
-            smaller[index] = reduced(settings, used)
+            smaller[index] = enough = reduced(settings, outcome.settings)
             before += outcome.seconds
             if stopped != FINISHED:
                 stopped += f" ({planes.name(index)})" if planes.name(index) else ""

@@ -125,6 +125,7 @@ def plane_steps(task: PlaneTask) -> Generator[Progress, None, Record]:
         region=task.region and source.inside,
         device=task.device,
         checkpoint=checkpoint,
+        stack=str(task.partial),
     )
     while True:
         try:
