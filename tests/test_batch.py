@@ -447,6 +447,18 @@ def test_a_bad_file_is_a_failure_of_its_own(tmp_path, stack):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["g good"]
 
 
+def test_all_bad_planes_of_a_stack_are_named_at_once(tmp_path):
+    array = np.stack([cells(size=48, psf_size=5, seed=seed).blurred for seed in range(5)])
+    array[1], array[3, 0, 0], array[4] = 7, np.nan, 8
+    save(tmp_path / "a.tif", array)
+    [end] = done(batch.plan([tmp_path / "a.tif"], tmp_path / "out", SMALL))
+    with pytest.raises(ValueError, match="image, T=1") as error:
+        deconvolve(array, SMALL, axes="TYX")
+    for text in (end.reason, str(error.value)):
+        assert text.startswith("image, T=1: expected varying intensities, got 7.0 in every pixel; ")
+        assert text.endswith("2 more bad: T=3; T=4")
+
+
 def test_a_run_can_be_repeated_from_what_is_stored_with_it(tmp_path, stack):
     path, array = stack
     photograph = tmp_path / "photograph.png"

@@ -84,8 +84,7 @@ def begin(item: Item, device: str | None, overwrite: bool) -> Begun:
     if not made and item.folder.exists():
         raise ValueError(f"expected no folder {item.folder} that holds something else than results")
     source = Source(as_source(item.open().array), planes, item.settings, item.region)
-    for index in planes.indices:
-        source.read(index)  # says what is wrong with it
+    source.check()
     workspace.prepare(item, source.planes, run)
     done = workspace.done(item, planes)
     tasks, shared = [], None
