@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> Results:
 def killed(command: list[str], folder: Path, kills: int, chance: np.random.Generator) -> dict[str, Any]:
     """Do a stack without and with kills; return what each kill met, and which results are the same."""
     whole, _ = begun([*command, "--output", str(folder / "whole")])
-    met = []
+    met: list[dict[str, Any]] = []
     for number in range(kills + 1):
         wait = None if number == kills else chance.uniform(0, 1.5 * whole / kills)
         seconds, first = begun([*command, "--output", str(folder / "killed")], wait)
@@ -85,8 +85,10 @@ def killed(command: list[str], folder: Path, kills: int, chance: np.random.Gener
         done = len(list((folder / "killed" / "stack.partial" / "done").glob("*.json")))
         met.append({"seconds": round(seconds, 2), "planes_done": done})
     names = [f"stack/{name}.ome.zarr" for name in IMAGES]
-    pairs = [[np.asarray(read(folder / way / name).array) for way in ("whole", "killed")] for name in names]
-    same = [name for name, pair in zip(IMAGES, pairs, strict=True) if np.array_equal(*pair, equal_nan=True)]
+    one, other = (
+        [np.asarray(read(folder / way / name).array) for name in names] for way in ("whole", "killed")
+    )
+    same = [n for n, a, b in zip(IMAGES, one, other, strict=True) if np.array_equal(a, b, equal_nan=True)]
     return {"whole_seconds": round(whole, 2), "kills": met, "same_bits": same}
 
 
