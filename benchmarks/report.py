@@ -324,14 +324,15 @@ def kill(rows: list[Row]) -> str:
     lines = []
     for row in part(rows, "kill"):
         for number, met in enumerate(row["kills"], start=1):
-            first = met["went_on_from"] or {"plane": row["planes"], "stage": "its end", "step": ""}
+            first, last = met["went_on_from"], met is row["kills"][-1]
+            nothing = "no plane was left" if last else "killed before its first step"
             lines.append(
                 [
                     f"{size_of(row)}, {row['planes']} planes, stack {row['seed']}, kill {number}",
                     f"{met['seconds']:.1f}",
                     str(met["planes_done"]),
-                    f"plane {first['plane']}, {first['stage']} {first['step']}",
-                    ", ".join(row["same_bits"]) if met is row["kills"][-1] else "",
+                    f"plane {first['plane']}, {first['stage']} {first['step']}" if first else nothing,
+                    ", ".join(row["same_bits"]) if last else "",
                 ]
             )
     names = "s after it began", "planes done", "the next run went on from", "same bits at the end"
