@@ -272,13 +272,14 @@ def print_summary(ends: Sequence[Event], json: bool) -> None:
 def progress_bar() -> Bar:
     """Return a bar that shows stage, step, time to go and the terms of the objective."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     return Progress(
         TextColumn("{task.fields[stage]:<10}"),
-        BarColumn(),
+        BarColumn(bar_width=20, table_column=Column(no_wrap=True)),
         TextColumn("{task.percentage:>3.0f}% step {task.fields[step]}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[terms]}"),
+        TextColumn("{task.fields[terms]}", table_column=Column()),  # wraps, and leaves the others room
     )
 
 
