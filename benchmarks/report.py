@@ -319,6 +319,26 @@ def ways(rows: list[Row]) -> str:
     return table(["", "seconds", "GB", "GB with all below", "same bits as by the function"], lines)
 
 
+def kill(rows: list[Row]) -> str:
+    """Return what each kill met, and whether the results are those of a run without."""
+    lines = []
+    for row in part(rows, "kill"):
+        for number, met in enumerate(row["kills"], start=1):
+            first, last = met["went_on_from"], met is row["kills"][-1]
+            nothing = "no plane was left" if last else "killed before its first step"
+            lines.append(
+                [
+                    f"{size_of(row)}, {row['planes']} planes, stack {row['seed']}, kill {number}",
+                    f"{met['seconds']:.1f}",
+                    str(met["planes_done"]),
+                    f"plane {first['plane']}, {first['stage']} {first['step']}" if first else nothing,
+                    ", ".join(row["same_bits"]) if last else "",
+                ]
+            )
+    names = "s after it began", "planes done", "the next run went on from", "same bits at the end"
+    return table(["", *names], lines)
+
+
 def worker(rows: list[Row]) -> str:
     """Return how fast napari's worker is beside a script, for each thing that the window draws."""
     lines = [
@@ -448,6 +468,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "workers": workers,
     "ways": ways,
     "worker": worker,
+    "kill": kill,
 }
 
 

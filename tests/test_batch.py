@@ -18,7 +18,7 @@ import tifffile
 import zarr
 from PIL import Image
 
-from napari_vdip import Settings, batch, deconvolve, items
+from napari_vdip import Settings, batch, deconvolve, items, report
 from napari_vdip.io import read, write_ome_tiff, write_ome_zarr
 from napari_vdip.names import place
 from napari_vdip.scenes import cells
@@ -111,6 +111,19 @@ def test_a_plane_is_a_piece_of_work_that_any_process_can_do_in_any_order(tmp_pat
     assert events == ["started", "done"]
     assert kinds([other]) == ["done"]
     assert_same(arrays(item.folder), arrays(other.folder))
+
+
+def test_a_large_plane_is_kept_in_several_chunks(tmp_path, stack, monkeypatch):
+    path, array = stack
+    monkeypatch.setattr("napari_vdip.io.LARGEST_CHUNK", 20)
+    [item] = batch.plan([path], tmp_path / "out", PHOTOGRAPH, axes="CYX", format="ome-zarr")
+    prepare(item, item.planes, describe(item))
+    assert zarr.open_group(item.partial / "planes.zarr")["latent"].chunks == (1, 20, 20)
+    assert kinds([item]) == ["done"]
+    expected = deconvolve(array, PHOTOGRAPH, axes="CYX", device="cpu")
+    found = zarr.open_group(item.folder / "latent.ome.zarr")["0"]
+    assert found.chunks == (1, 20, 20)
+    np.testing.assert_array_equal(found[:], expected.latent)
 
 
 def test_a_shared_psf_is_estimated_once_and_survives_an_interruption(tmp_path, stack):
@@ -373,6 +386,23 @@ def test_results_of_other_settings_or_input_are_not_taken_for_ours(tmp_path, sta
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["stack"]
 
 
+def test_results_of_other_versions_are_done_and_said_to_be(tmp_path, stack):
+    settings = SMALL.replace(steps=1)
+    [item] = batch.plan([stack[0]], tmp_path / "out", settings)
+    assert kinds([item]) == ["done"]
+    file = item.folder / "napari-vdip.json"
+    record = json.loads(file.read_text())
+    now, record["versions"]["torch"] = record["versions"]["torch"], "1.0"
+    file.write_text(json.dumps(record))
+    [end] = done([item])
+    assert (end.kind, end.reason) == ("skipped", f"made with torch 1.0, now {now}")
+    assert end.reason in report.line(end, [item])
+    [other] = batch.plan([stack[0]], tmp_path / "out", settings.replace(seed=1))
+    assert kinds([other]) == ["failed"]
+    assert kinds([item], overwrite=True) == ["done"]
+    assert json.loads(file.read_text())["versions"]["torch"] == now
+
+
 def test_planes_of_an_interrupted_run_with_other_settings_are_not_taken_over(tmp_path, stack):
     settings = SMALL.replace(steps=1)
     [item] = batch.plan([stack[0]], tmp_path / "out", settings)
@@ -415,6 +445,18 @@ def test_a_bad_file_is_a_failure_of_its_own(tmp_path, stack):
         assert part in end.reason
         assert end.reason
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["g good"]
+
+
+def test_all_bad_planes_of_a_stack_are_named_at_once(tmp_path):
+    array = np.stack([cells(size=48, psf_size=5, seed=seed).blurred for seed in range(5)])
+    array[1], array[3, 0, 0], array[4] = 7, np.nan, 8
+    save(tmp_path / "a.tif", array)
+    [end] = done(batch.plan([tmp_path / "a.tif"], tmp_path / "out", SMALL))
+    with pytest.raises(ValueError, match="image, T=1") as error:
+        deconvolve(array, SMALL, axes="TYX")
+    for text in (end.reason, str(error.value)):
+        assert text.startswith("image, T=1: expected varying intensities, got 7.0 in every pixel; ")
+        assert text.endswith("2 more bad: T=3; T=4")
 
 
 def test_a_run_can_be_repeated_from_what_is_stored_with_it(tmp_path, stack):
@@ -472,6 +514,8 @@ def test_folders_patterns_and_files_are_found_once_and_named_apart(tmp_path, mon
     Path("in/results/latent.ome.tif").touch()
     assert names(batch.plan(["in"], "in/out", SMALL)) == ["B", "a-png", "a-tif", "day 1/b", "day 2/b"]
     assert names(batch.plan(["in/day*/*.tif"], "in/out", SMALL)) == ["day 1/b", "day 2/b"]
+    assert names(batch.plan(["in/day*"], "in/out", SMALL)) == ["day 1/b", "day 2/b"]
+    assert names(batch.plan(["in/*"], "in/out", SMALL)) == ["B", "a-png", "a-tif", "day 1/b", "day 2/b"]
     twice = batch.plan(["in/a.tif", "in", "in/a.tif"], "in/out", SMALL)
     assert names(twice) == ["a-tif", "B", "a-png", "day 1/b", "day 2/b"]
     assert names(batch.plan(["in/a.tif", "in/notes.txt"], "in/out", SMALL)) == ["a", "notes"]
@@ -505,6 +549,41 @@ def test_no_name_leads_out_of_the_output(tmp_path, stack, monkeypatch):
     (output / "link").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="output: expected a folder inside"):
         place(output, "link/elsewhere")
+
+
+def in_two_files(folder, names=("a_1.ome.tif", "b_2.ome.tif")):
+    """One OME-TIFF of two planes, in files that both name both; returns its pixels."""
+    array = np.random.default_rng(0).uniform(0, 1, (2, 48, 48)).astype(np.float32)
+    parts = "".join(
+        f'<TiffData IFD="0" FirstT="{t}" PlaneCount="1">'
+        f'<UUID FileName="{name}">urn:uuid:{t}</UUID></TiffData>'
+        for t, name in enumerate(names)
+    )
+    for t, name in enumerate(names):
+        xml = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{t}">'
+            '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="float" SizeX="48" '
+            f'SizeY="48" SizeC="1" SizeZ="1" SizeT="2">{parts}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(folder / name, array[t], description=xml, metadata=None)
+    return array
+
+
+def test_an_image_in_two_files_is_done_once_and_known_by_both(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    array = in_two_files(folder)
+    [item] = batch.plan([folder], tmp_path / "out", SMALL)
+    assert (item.name, item.planes.axes, item.planes.shape) == ("a_1", "TYX", (2, 48, 48))
+    np.testing.assert_array_equal(item.open().array.compute(), array)
+    [other] = batch.plan([folder / "b_2.ome.tif"], tmp_path / "out", SMALL)
+    first = items.content_hash(item.path)
+    assert items.content_hash(other.path) == first
+    with (folder / "b_2.ome.tif").open("ab") as file:
+        file.write(b"more")
+    assert items.content_hash(item.path) != first
+    save(folder / "c.ome.tif", array)
+    assert names(batch.plan([folder], tmp_path / "out", SMALL)) == ["a_1", "c"]
 
 
 def test_a_store_is_known_by_its_content_and_not_by_its_date(tmp_path):

@@ -14,13 +14,14 @@ from skimage.io import imsave
 from napari_vdip.scenes import gaussian_psf, specimen
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-calibration, common, datasets, estimate, noreference, peers, quality, report, scaling, speed, ways = (
+calibration, common, datasets, estimate, kill, noreference, peers, quality, report, scaling, speed, ways = (
     importlib.import_module(name)
     for name in (
         "calibration",
         "common",
         "datasets",
         "estimate",
+        "kill",
         "noreference",
         "peers",
         "quality",
@@ -267,6 +268,20 @@ def test_ways_are_kept_one_by_one_and_reach_the_report(tmp_path):
     lines = [line for line in document.read_text().splitlines() if "2 x 2 x 48 x 48" in line]
     assert [line.rpartition("latent, std, psf |")[1] != "" for line in lines] == [True, True]
     assert (tmp_path / "images" / "benchmark_ways.png").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_kills_reach_the_report(tmp_path):
+    path = tmp_path / "results" / "kill.json"
+    (row,) = kill.main(["--quick", "--device", "cpu", "--json", str(path), "--stacks", "1"]).rows
+    assert row["same_bits"] == ["latent", "std", "psf"]
+    assert 0 < len(row["kills"]) <= 2
+    assert all(met["planes_done"] <= 3 and "went_on_from" in met for met in row["kills"])
+    document = tmp_path / "benchmarks.md"
+    document.write_text("<!-- begin kill -->\n<!-- end kill -->")
+    report.main(["--results", str(path.parent), "--document", str(document)])
+    assert document.read_text().count(", kill ") == len(row["kills"])
+    assert "| latent, std, psf |" in document.read_text()
 
 
 def test_what_the_window_draws_has_a_line_each_in_the_report(tmp_path):

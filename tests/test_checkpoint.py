@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import napari_vdip.checkpoint as checkpoints
+import napari_vdip.plane as planes
 from napari_vdip import Settings, deconvolve, run
 from napari_vdip.checkpoint import UnfitError, fill
 from napari_vdip.mosaic import Mosaic
@@ -116,6 +117,24 @@ def test_a_run_may_end_many_times(tmp_path):
     result, seen = begun(SCENE.blurred, path, **changes)
     assert seen == [*[FOUND + 3 * KNOWN + 1] * 2, *range(FOUND + 3 * KNOWN + 2, FOUND + 4 * KNOWN + 1)]
     assert_same(result, uninterrupted("mosaic"))
+
+
+def test_a_run_that_goes_on_between_tiles_and_lacks_memory_keeps_its_kernel(tmp_path, monkeypatch):
+    path, changes = tmp_path / "plane.safetensors", {**TINY, "tile": 128}
+    image = cells(size=200, psf_size=5).blurred
+    interrupted(image, path, FOUND + KNOWN + 2, **changes)
+    sound = planes.restore
+
+    def scarce(tile, *rest, **options):
+        if tile[0, 0].numel() > 80**2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return sound(tile, *rest, **options)
+
+    monkeypatch.setattr(planes, "restore", scarce)
+    with pytest.warns(RuntimeWarning, match="tile = 128: tried again with 64"):
+        result, seen = begun(image, path, **changes)
+    assert seen[:2] == [FOUND + KNOWN + 1, FOUND]
+    assert_same(result, deconvolve(image, **{**changes, "tile": 64}))
 
 
 def test_the_time_that_was_spent_counts(tmp_path, monkeypatch):

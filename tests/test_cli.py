@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from napari_vdip import Settings, batch
 from napari_vdip.cli import app, print_events
+from napari_vdip.course import FINISHED, Course
 from napari_vdip.io import write_ome_tiff
 from napari_vdip.scenes import cells
 
@@ -76,12 +77,29 @@ def test_a_failed_image_is_named_at_the_end_and_in_the_exit_code(tmp_path, image
     assert (tmp_path / "out" / "image" / "latent.ome.tif").exists()
 
 
+@pytest.mark.filterwarnings("ignore:the objective was not finite")
+def test_planes_that_ended_early_are_counted_at_the_end(tmp_path, image, monkeypatch):
+    follow = Course.follow
+
+    def broken(course, estimate):
+        follow(course, estimate)
+        return FINISHED if estimate.step == 1 else "the objective was not finite at step 2"
+
+    monkeypatch.setattr(Course, "follow", broken)
+    command = ("run", image, "--output", tmp_path / "out", *SMALL, "--steps", 3)
+    result = run(*command)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1] == "1 done, 0 done before, 0 failed, 1 of the planes ended early"
+    again = json.loads(run(*command, "--json").stdout.splitlines()[-1])
+    assert (again["skipped"], again["ended_early"]) == (1, 1)
+
+
 def test_a_program_gets_an_object_in_every_line(tmp_path, image):
     (tmp_path / "empty.tif").touch()
     result = run("run", tmp_path, "--output", tmp_path / "out", "--json", *SMALL)
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert [event["event"] for event in events] == ["failed", "started", "step", "plane", "done", "summary"]
-    assert events[-1] == {"event": "summary", "done": 1, "skipped": 0, "failed": 1}
+    assert events[-1] == {"event": "summary", "done": 1, "skipped": 0, "failed": 1, "ended_early": 0}
     assert [event["fraction"] for event in events if "fraction" in event] == [0.0, 1.0, 1.0, 1.0]
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
+import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dask
 import dask.array as da
 import distributed
 import numpy as np
@@ -154,7 +160,7 @@ def test_the_command_works_on_a_cluster_as_it_does_alone(client, stack):
     assert sorted(event["event"] for event in events) == sorted(
         ["failed", "started", *["plane"] * 4, "done", "summary"]
     )
-    assert events[-1] == {"event": "summary", "done": 1, "skipped": 0, "failed": 1}
+    assert events[-1] == {"event": "summary", "done": 1, "skipped": 0, "failed": 1, "ended_early": 0}
     assert ran.exit_code == 1
     assert client.status == "running"
 
@@ -255,6 +261,29 @@ def test_only_what_may_pass_is_tried_again(client, tmp_path, error, times):
     assert len(list(tmp_path.iterdir())) == times
 
 
+def test_a_thread_that_ends_leaves_the_others_of_its_worker_reading_there():
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+
+    def first():
+        first_in.set()
+        second_in.wait(60)
+
+    def second():
+        second_in.set()
+        first_out.wait(60)
+        return dask.config.get("scheduler", None)
+
+    before = dask.config.get("scheduler", None)
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(cluster._attempt, first)
+        first_in.wait(60)
+        other = pool.submit(cluster._attempt, second)
+        one.result()
+        first_out.set()
+        assert other.result() == "synchronous"
+    assert dask.config.get("scheduler", None) == before
+
+
 def wait_for(gate, folder):
     """Leave a trace, then wait for an event of the cluster."""
     (folder / os.urandom(8).hex()).touch()
@@ -320,6 +349,63 @@ def test_a_scheduler_that_is_not_there_is_an_error_of_its_option(stack, closed_p
     assert ran.exit_code == 2
     said = " ".join(ran.stderr.replace("│", " ").split())
     assert "for --scheduler: expected the address of a running Dask scheduler, got" in said
+
+
+def test_a_scheduler_that_goes_after_its_answer_is_the_same_error(closed_port, monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    monkeypatch.setattr(cluster, "_check_answer", lambda address: None)
+    with pytest.raises(
+        ValueError, match="scheduler: expected the address of a running Dask scheduler, got"
+    ):
+        connect(f"tcp://127.0.0.1:{closed_port}").__enter__()
+
+
+@pytest.fixture
+def mortal(tmp_path):
+    """A scheduler without workers in a process of its own: the process, and the address."""
+    file = tmp_path / "scheduler.json"
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", file]
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        said = (re.search(r"Scheduler at: +(\S+)", line) for line in process.stdout)
+        yield process, next(filter(None, said))[1]
+        process.kill()
+
+
+def test_a_scheduler_without_workers_is_waited_for_aloud(stack, mortal, monkeypatch):
+    monkeypatch.setattr(batch, "execute", lambda *_, **__: (event for event in ()))
+    ran = CliRunner().invoke(app, ["run", stack, "--output", "out", "--scheduler", mortal[1]])
+    assert f"{mortal[1]} has no workers yet" in ran.stderr
+
+
+@pytest.mark.filterwarnings("ignore")  # of connections that are lost
+def test_without_its_scheduler_every_image_that_is_left_fails_and_the_same_command_goes_on(
+    stack, mortal, expected, monkeypatch
+):
+    """One image is begun, the other not."""
+    monkeypatch.setattr(batch, "MOST_AT_ONCE", 1)
+    shutil.copy(stack, "other.tif")
+    items = batch.plan([stack, "other.tif"], "out", SMALL)
+    process, address = mortal
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
+    with (
+        subprocess.Popen([*command, "--no-nanny", "--no-dashboard"], stderr=subprocess.DEVNULL) as worker,
+        connect(address) as client,
+    ):
+        events = []
+        for event in batch.execute(items, device="cpu", client=client):
+            events.append(event)
+            if event.kind == "plane" and process.poll() is None:
+                process.kill()
+                process.wait()
+        worker.kill()
+    ends = [event for event in events if event.kind in ("done", "failed")]
+    assert [(end.kind, end.item.name) for end in ends] == [("failed", "stack"), ("failed", "other")]
+    assert {end.reason for end in ends} == {f"{cluster.GONE}; the same command goes on"}
+    again = list(batch.execute(items, device="cpu"))
+    assert again[0].number >= 1
+    for item in items:
+        assert_results(item, expected[SMALL])
 
 
 def test_a_worker_is_no_scheduler(client):

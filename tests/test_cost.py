@@ -386,6 +386,32 @@ def test_an_image_that_cannot_be_done_is_named_and_the_others_are_estimated(per_
     assert f"cannot be done: {problems['tiny']}" in command(images, *FEW)[0].output
 
 
+def test_workers_share_the_time_and_add_up_their_memory(per_pixel, images):
+    alone = command(images, *FEW, "--json")[1]
+    for workers in (2, 8):
+        shared = command(images, *FEW, "--json", "--workers", workers)[1]
+        for one, other, planes in zip(alone, shared, (1, 3, 4), strict=True):
+            busy = min(workers, planes)
+            assert other["seconds"] == pytest.approx(one["seconds"] / busy, abs=0.06)
+            assert other["memory"] == pytest.approx(one["memory"] * busy, abs=busy)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("CUDA error"), OSError("gone")])
+def test_an_error_of_the_device_is_a_problem_of_one_image(per_pixel, images, monkeypatch, error):
+    sound = cost.expected_cost
+
+    def once(planes, *rest, **options):
+        if len(planes.indices) == 1:
+            raise error
+        return sound(planes, *rest, **options)
+
+    monkeypatch.setattr(cost, "expected_cost", once)
+    result, (one, stack, total) = command(images, *FEW, "--json")
+    assert result.exit_code == 1
+    assert str(error) in one["problem"]
+    assert (stack["planes"], total["images"]) == (3, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [(("--samples", "1"), "samples"), (("nowhere.tif",), "INPUT"), (("--axes", "AB"), "axes")],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
+import zlib
 from datetime import timedelta
 
 import dask.array as da
@@ -14,7 +16,7 @@ import yaozarrs
 import zarr
 from PIL import Image
 
-from napari_vdip import readers
+from napari_vdip import io, readers
 from napari_vdip.image_file import arranged
 from napari_vdip.io import read, scenes, suffixes, write_ome_tiff, write_ome_zarr
 
@@ -40,6 +42,10 @@ def plain(path, array):
     tifffile.imwrite(path, array, photometric="minisblack", metadata=None)
 
 
+def shaped(path, array):
+    tifffile.imwrite(path, array, photometric="minisblack")
+
+
 def rgb(path, array):
     tifffile.imwrite(path, array.astype(np.uint8), photometric="rgb")
 
@@ -53,6 +59,8 @@ KINDS = [  # writer, file, shape, axes, order of the file's axes in the source, 
     (plain, "a.tif", (6, 8), "YX", (0, 1), {}),
     (plain, "a.TIFF", (3, 6, 8), "ZYX", (0, 1, 2), {}),
     (plain, "a.tif", (1, 6, 8), "YX", (1, 2), {}),
+    (shaped, "a.tif", (2, 3, 6, 8), "TZYX", (1, 0, 2, 3), {}),
+    (shaped, "a.tif", (4, 1, 2, 3, 6, 8), "TCZYX", (2, 3, 0, 4, 5), {}),
     (imagej, "a.tif", (3, 2, 6, 8), "TCYX", (0, 1, 2, 3), {"T": (2.5, "second"), "Y": UM4, "X": UM10}),
     (ome, "a.ome.tif", (3, 2, 6, 8), "CZYX", (1, 0, 2, 3), {"Z": UM3, "X": (120.0, "nanometer")}),
     (ome, "a.ome.tif", (1, 2, 6, 8), "CYX", (1, 2, 3), {"X": (120.0, "nanometer")}),
@@ -99,6 +107,29 @@ def test_an_image_of_one_file_has_the_type_that_was_announced(tmp_path, mode, dt
     array = read(path).array
     assert array.dtype == array.compute().dtype == dtype
     assert array.shape == array.compute().shape
+
+
+def png_of_16_bits(path, array):
+    """Pillow writes none with colours."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, bands = array.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[bands], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+
+def test_a_png_keeps_its_16_bits_or_is_refused(tmp_path):
+    array = counted(6, 8, 4) * 300
+    png_of_16_bits(tmp_path / "a.png", array[..., :1])
+    np.testing.assert_array_equal(read(tmp_path / "a.png").array.compute(), array[..., 0])
+    for bands in (2, 3, 4):
+        png_of_16_bits(tmp_path / "a.png", array[..., :bands])
+        with pytest.raises(ValueError, match="expected 8 bits for each colour of a PNG, got 16"):
+            read(tmp_path / "a.png")
 
 
 def test_a_jpeg_is_a_colour_image(tmp_path):
@@ -200,6 +231,16 @@ def test_an_image_comes_back_with_axes_and_pixel_size(tmp_path):
     np.testing.assert_array_equal(stored, image)
 
 
+def test_what_is_too_large_for_a_classic_tiff_is_written_as_a_bigtiff(tmp_path, monkeypatch):
+    image = counted(2, 16, 16, dtype=np.float32)
+    for limit, big in ((image.nbytes, False), (image.nbytes - 1, True)):
+        monkeypatch.setattr(io, "CLASSIC_TIFF", limit)
+        write_ome_tiff(tmp_path / "a.ome.tif", image, "ZYX")
+        with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+            assert (file.is_bigtiff, file.is_ome) == (big, True)
+        np.testing.assert_array_equal(read(tmp_path / "a.ome.tif").array.compute(), image)
+
+
 def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path):
     path = tmp_path / "image.ome.tif"
     write_ome_tiff(path, np.ones((3, 4)), "YX")
@@ -261,6 +302,21 @@ def test_every_level_of_a_multiscale_image_says_where_its_pixels_are(tmp_path):
     assert max(level.shape) <= 256
 
 
+def test_no_chunk_is_larger_than_a_part_of_a_plane(tmp_path, monkeypatch):
+    """Also of the coarser levels, whose own blocks are smaller than a chunk."""
+    monkeypatch.setattr(io, "LARGEST_CHUNK", 160)
+    image = np.random.default_rng(0).normal(size=(2, 700, 300)).astype(np.float32)
+    for name, array in (("lazy", da.from_array(image, (1, 700, 300))), ("whole", image)):
+        write_ome_zarr(tmp_path / f"{name}.zarr", array, "ZYX")
+        levels = [level for _, level in sorted(zarr.open_group(tmp_path / f"{name}.zarr").arrays())]
+        assert [level.chunks for level in levels] == [(1, 160, 160), (1, 160, 150), (1, 160, 75)]
+        expected = image
+        for level in levels:
+            np.testing.assert_allclose(level[:], expected, atol=1e-6)
+            even = expected[:, : expected.shape[1] // 2 * 2, : expected.shape[2] // 2 * 2]
+            expected = even.reshape(2, even.shape[1] // 2, 2, even.shape[2] // 2, 2).mean((2, 4))
+
+
 def test_a_line_of_pixels_has_no_coarser_level(tmp_path):
     write_ome_zarr(tmp_path / "a.ome.zarr", np.arange(600)[None], "YX")
     opened = read(tmp_path / "a.ome.zarr")
@@ -278,6 +334,18 @@ def test_an_ome_zarr_is_valid_and_says_how_to_show_it(tmp_path):
     assert [channel["label"] for channel in channels] == ["DAPI", "GFP"]
     for channel, own in zip(channels, image, strict=True):
         assert (channel["window"]["min"], channel["window"]["max"]) == (own.min(), own.max())
+
+
+def test_the_range_of_intensities_is_that_of_the_finite_ones(tmp_path):
+    image = np.array([[[np.nan, 2], [5, 3]], [[np.nan, np.nan], [np.nan, np.nan]]], np.float32)
+    write_ome_zarr(tmp_path / "a.ome.zarr", image, "CYX", channels=["partly", "nowhere"])
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    text = (tmp_path / "a.ome.zarr" / "zarr.json").read_text()
+    channels = json.loads(text, parse_constant=refuse)["attributes"]["ome"]["omero"]["channels"]
+    assert [(one["window"]["min"], one["window"]["max"]) for one in channels] == [(2, 5), (0, 1)]
 
 
 def test_napari_opens_an_ome_zarr_with_scale_units_and_names(tmp_path):

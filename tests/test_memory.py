@@ -191,6 +191,25 @@ def test_a_batch_says_it_in_its_log_and_its_record(limited, tmp_path):
     assert record["reduced"] == {"search_area": 70}
 
 
+@pytest.mark.filterwarnings("ignore:out of memory")
+def test_the_next_planes_of_a_batch_do_not_try_what_was_too_large(limited, tmp_path, monkeypatch):
+    asked = limited("Search", 80**2)
+    planes = np.stack([SCENE.blurred, SCENE.blurred[::-1], SCENE.blurred.T])
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack")
+    settings = Settings(**{name: value for name, value in TINY.items() if name != "device"})
+    items = batch.plan([tmp_path / "a.tif"], tmp_path / "out", settings)
+    for event in batch.execute(items, device="cpu"):
+        if event.number == 1 and event.progress and event.progress.estimate.stage == "refinement":
+            break
+    assert asked == [(140, 140), (70, 70), (70, 70)]
+    monkeypatch.setattr("napari_vdip.deconvolution._ENOUGH", {})  # as in another process
+    begun = [event.progress.estimate.step for event in batch.execute(items, device="cpu") if event.progress]
+    assert begun[0] == settings.steps  # from its checkpoint
+    assert asked[3:] == [(70, 70)] * 2
+    records = json.loads((items[0].folder / "napari-vdip.json").read_text())["planes"]
+    assert [record["reduced"] for record in records] == [{"search_area": 70}] * 3
+
+
 @pytest.mark.parametrize("end", ["finished", "closed", "failed"])
 def test_memory_is_given_back_when_nothing_holds_it(monkeypatch, end):
     released, alive = [], []

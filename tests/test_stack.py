@@ -79,6 +79,8 @@ def test_names_say_which_plane_it_is():
     [
         ((5,), None, ("image", "(Y, X)", "(5,)")),
         ((2, 3, 6, 8), None, ("image", "axes=", "(2, 3, 6, 8)")),
+        ((64, 512, 512), None, ("axes", "'ZYX'", "(64, 512, 512)", "None")),
+        ((6, 8, 5), None, ("axes", "'YXC'", "(6, 8, 5)", "None")),
         ((6, 8), "YXC", ("axes", "2 different letters", "'YXC'")),
         ((6, 8, 3), "YXY", ("axes", "different", "'YXY'")),
         ((6, 8, 3), "ZTC", ("axes", "Y and X", "'ZTC'")),

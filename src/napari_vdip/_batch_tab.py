@@ -96,7 +96,9 @@ class BatchTab(QWidget):
             "already is not done again: run again to go on after a cancel.",
         )
         self.cancel = button(
-            "Cancel", "Stop after this step. What is done stays; of a plane, the steps made are lost."
+            "Cancel",
+            "Stop after this step. What is done stays, and a plane that was begun goes on from its last "
+            "checkpoint: it loses about a minute.",
         )
         self.estimate = button("Estimate", "How long it will take, and how much memory.")
         self.copy = button("Copy as command", "Copy the command that does the same in a terminal.")

@@ -11,7 +11,7 @@ from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 
 from napari_vdip._view import show_colorbar
-from napari_vdip.stack import plan
+from napari_vdip.stack import MOST_CHANNELS, plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +26,6 @@ LayerDataTuple = tuple[Any, dict[str, Any], str]
 
 KEY = "napari-vdip"
 """Where a result layer's metadata says how it was made."""
-MOST_CHANNELS = 4
-"""A longer axis is taken for time or depth."""
 STACKED = "PQRUVWTZ"
 """Names of stacked axes, as many as there are, from the right."""
 CARRIED = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")

@@ -6,8 +6,12 @@ import gc
 import math
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
 
 from napari_vdip.checkpoint import Checkpoint, CheckpointFile, UnfitError, begin_anew, fingerprint
 from napari_vdip.course import FINISHED, Course
@@ -19,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
 
-    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -73,6 +76,7 @@ def attempt(
     kernel: Tensor | None,
     where: Callable[[float, Estimate, Plane | Mosaic], Progress],
     path: Path | None = None,
+    enough: Mapping[str, int] = MappingProxyType({}),
 ) -> Generator[Progress, bool | None, Outcome]:
     """Deconvolve a plane step by step.
 
@@ -88,6 +92,8 @@ def attempt(
         of it.
     path : Path, optional
         File for checkpoints. If it holds one of this plane, that is where it begins.
+    enough : mapping of str to int
+        Settings that were made smaller for an earlier plane, see `reduced`: more is not tried.
 
     Raises
     ------
@@ -95,14 +101,17 @@ def attempt(
         If nothing smaller helps.
     """
     started = time.perf_counter()
-    given, last = settings, settings.prefit_steps + settings.steps
+    given, settings = settings, settings.replace(**enough)
+    last = settings.prefit_steps + settings.steps
     found_at = 0 if kernel is not None else last + settings.rounds
-    file = CheckpointFile(path, fingerprint(image, settings, device, kernel)) if path else None
+    file = CheckpointFile(path, fingerprint(image, given, device, kernel)) if path else None
     start = file.load(device) if file else None
     found = None
     seconds = start.seconds if start else 0.0
     if start:
-        settings = settings.replace(**start.reduced)
+        settings = given.replace(**start.reduced)
+        if 0 < found_at <= start.estimate.step:
+            found = when_found(start, found_at)
     course = Course(last)
     plane: Plane | Mosaic | None = None
     estimate: Estimate | None = None
@@ -134,7 +143,7 @@ def attempt(
             if not (start and path):
                 raise
             begin_anew(path, error)
-            start, settings, course = None, given, Course(last)
+            start, found, settings, course = None, None, given.replace(**enough), Course(last)
             continue
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -148,6 +157,15 @@ def attempt(
         gc.collect()
         release_memory()
         settings = smaller(settings, image.shape[:2], searching, device)
+
+
+def when_found(later: Checkpoint, step: int) -> Checkpoint:
+    """Return what a checkpoint between tiles knows of the step at which its kernel was found."""
+    history = {name: values[:step] for name, values in later.history.items()}
+    then = {name: values[-1] for name, values in history.items() if name != "stage"}
+    terms = {name: torch.tensor(value) for name, value in then.items() if np.isfinite(value)}
+    estimate = replace(later.estimate, stage=history["stage"][-1], step=step, terms=terms)
+    return Checkpoint(estimate, {}, history)
 
 
 def smaller(settings: Settings, shape: Size, searching: bool, device: torch.device) -> Settings:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from napari_vdip.cluster import Failure, Queue, check_device, gpu_of
+from napari_vdip.cluster import Failure, GoneError, Queue, check_device, gpu_of, threads_of
 from napari_vdip.items import Format, Item, examine, plan, reason
 from napari_vdip.names import RECORD, place
 from napari_vdip.reservation import reserved
@@ -47,7 +47,7 @@ class Event:
     record : dict or None
         For a plane and for what is done: how it was made.
     reason : str
-        For a failure: why.
+        For a failure: why. For what was done before with other versions: with which.
     """
 
     kind: Literal["started", "step", "plane", "done", "skipped", "failed"]
@@ -166,7 +166,7 @@ def _here(items: Iterable[Item], device: str | None, overwrite: bool) -> Iterato
 def _one(item: Item, device: str | None, overwrite: bool) -> Iterator[Event]:
     begun = begin(item, device, overwrite)
     if begun.finished:
-        yield Event("skipped", item, record=begun.run)
+        yield Event("skipped", item, record=begun.run, reason=begun.note)
         return
     done, total = begun.done, begun.planes
     yield Event("started", item, len(done), total)
@@ -184,26 +184,42 @@ def _one(item: Item, device: str | None, overwrite: bool) -> Iterator[Event]:
 
 
 def _there(items: Iterable[Item], device: str | None, overwrite: bool, client: Client) -> Iterator[Event]:
-    """Do the items on a cluster, where each begins, has its planes done, and ends; their locks are here."""
-    waiting, begun = iter(items), dict[Path, Begun]()
+    """Do the items on a cluster; if that is lost, those that are left fail."""
+    waiting, at_work = iter(items), dict[Path, tuple[Item, ExitStack]]()
+    try:
+        yield from _on_cluster(waiting, at_work, device, overwrite, client)
+    except GoneError as error:
+        for item in [*(item for item, _ in at_work.values()), *waiting]:
+            yield Event("failed", item, reason=f"{error}; the same command goes on")
+
+
+def _on_cluster(
+    waiting: Iterator[Item],
+    at_work: dict[Path, tuple[Item, ExitStack]],
+    device: str | None,
+    overwrite: bool,
+    client: Client,
+) -> Iterator[Event]:
+    """Begin each item, have its planes done, and end it; those at work are noted, with their locks."""
+    begun = dict[Path, Begun]()
     with ExitStack() as stack, Queue(client) as queue:
-        locks: dict[Path, ExitStack] = {}
 
         def begin_more() -> Iterator[Event]:
             """Send images to the cluster until enough are there; yield the failure of what is locked."""
-            most = max(MOST_AT_ONCE, 2 * sum(client.nthreads().values()))
-            while len(locks) < most and (item := next(waiting, None)) is not None:
+            most = max(MOST_AT_ONCE, 2 * threads_of(client))
+            while len(at_work) < most and (item := next(waiting, None)) is not None:
                 lock = stack.enter_context(ExitStack())
                 try:
                     lock.enter_context(nullcontext() if item.problem else reserved(item))
                 except ValueError as error:
                     yield Event("failed", item, reason=reason(error))
                     continue
-                locks[item.folder] = lock
+                at_work[item.folder] = item, lock
                 queue.submit((item, None), "begin", item.name, begin, _absolute(item), device, overwrite)
 
         def ended(event: Event) -> Iterator[Event]:
-            locks.pop(event.item.folder).close()
+            _, lock = at_work.pop(event.item.folder)
+            lock.close()
             yield event
             yield from begin_more()
 
@@ -215,7 +231,7 @@ def _there(items: Iterable[Item], device: str | None, overwrite: bool, client: C
                 continue
             if item.folder not in begun:
                 if outcome.finished:
-                    yield from ended(Event("skipped", item, record=outcome.run))
+                    yield from ended(Event("skipped", item, record=outcome.run, reason=outcome.note))
                     continue
                 begun[item.folder] = state = outcome
                 done, total, resources = state.done, state.planes, gpu_of(client, device)

@@ -188,6 +188,8 @@ def run(
             events = batch.execute(items, device=device, overwrite=overwrite, client=client)
         except ValueError as error:
             raise bad_option(error) from None
+        if client and scheduler and not cluster.threads_of(client):
+            typer.echo(f"{scheduler} has no workers yet: waiting for some", err=True)
         if client and client.dashboard_link:
             typer.echo(f"{client.dashboard_link} shows what the workers do", err=True)
         try:
@@ -260,7 +262,8 @@ def print_summary(ends: Sequence[Event], json: bool) -> None:
     if json:
         say(json_format.dumps({"event": "summary", **counts}))
         return
-    say(f"{counts['done']} done, {counts['skipped']} done before, {counts['failed']} failed")
+    early = f", {counts['ended_early']} of the planes ended early" if counts["ended_early"] else ""
+    say(f"{counts['done']} done, {counts['skipped']} done before, {counts['failed']} failed{early}")
     for end in ends:
         if end.kind == "failed":
             say(f"failed: {end.item.path}: {end.reason}", err=True)
@@ -269,13 +272,14 @@ def print_summary(ends: Sequence[Event], json: bool) -> None:
 def progress_bar() -> Bar:
     """Return a bar that shows stage, step, time to go and the terms of the objective."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     return Progress(
         TextColumn("{task.fields[stage]:<10}"),
-        BarColumn(),
+        BarColumn(bar_width=20, table_column=Column(no_wrap=True)),
         TextColumn("{task.percentage:>3.0f}% step {task.fields[step]}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[terms]}"),
+        TextColumn("{task.fields[terms]}", table_column=Column()),  # wraps, and leaves the others room
     )
 
 

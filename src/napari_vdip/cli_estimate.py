@@ -36,6 +36,9 @@ def estimate(
         str | None, typer.Option(metavar="Y0:Y1,X0:X1", help="Rows and columns to deconvolve.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine, which share its cores.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     changes: dict[str, Any],
 ) -> None:
@@ -62,15 +65,21 @@ def estimate(
     except ValueError as error:
         raise bad_option(error) from None
     failed = False
-    for data in expected(items, device):
+    for data in expected(items, device, workers or 1):
         typer.echo(json_format.dumps(data) if json else line(data))
         failed |= "problem" in data
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
-def expected(items: Iterable[Item], device: str | None) -> Iterator[dict[str, Any]]:
+def expected(items: Iterable[Item], device: str | None, workers: int = 1) -> Iterator[dict[str, Any]]:
     """Yield as plain data what each image will take, and then all of them, one after the other."""
-    from napari_vdip.cost import expected_cost, one_after_the_other
+    import torch
+
+    from napari_vdip.cost import among, expected_cost, one_after_the_other
+    from napari_vdip.items import reason
+
+    if workers > 1:  # each has its part of the cores, see `local_cluster`
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
 
     costs, planes = [], 0
     for item in items:
@@ -82,19 +91,20 @@ def expected(items: Iterable[Item], device: str | None) -> Iterator[dict[str, An
                     item.planes, item.settings, region=item.region, device=device, kept=False
                 )
                 costs.append(cost)
-            except ValueError as error:  # such as a plane that is too small
-                problem = str(error)
+            except (ValueError, MemoryError, RuntimeError, OSError) as error:  # such as too small a plane
+                problem = reason(error)
         if problem or item.planes is None:
             yield data | {"problem": problem}
             continue
-        planes += len(item.planes.indices)
-        yield data | {"planes": len(item.planes.indices), **plain(costs[-1])}
+        count = len(item.planes.indices)
+        planes += count
+        yield data | {"planes": count, **plain(among(workers, costs[-1], count))}
     if costs:
         yield {
             "event": "total",
             "images": len(costs),
             "planes": planes,
-            **plain(one_after_the_other(costs)),
+            **plain(among(workers, one_after_the_other(costs), planes)),
         }
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -28,6 +29,13 @@ PATIENCE = 5.0
 """Seconds that a scheduler has to answer."""
 GPU = "GPU"
 """Name of the resource that workers declare for their GPU."""
+
+
+GONE = "the scheduler is gone, or has dropped its work"
+
+
+class GoneError(RuntimeError):
+    """Nothing more comes of a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,11 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
         ) from None
     if scheduler is not None:
         _check_answer(scheduler)
-        with Client(scheduler, timeout=PATIENCE, set_as_default=False) as client:
+        try:
+            reached = Client(scheduler, timeout=PATIENCE, set_as_default=False)
+        except OSError as error:  # it answered once, but no more
+            raise _no_scheduler(scheduler, reason(error)) from None
+        with reached as client:
             yield client
     else:
         processes = local_cluster(workers or 1, RETRIES)
@@ -155,9 +167,16 @@ class Queue:
             What is higher is done before what is queued already.
         resources : mapping, optional
             What it takes of a worker's resources, see `gpu_of`.
+
+        Raises
+        ------
+        GoneError
+            If the scheduler is gone.
         """
         from dask.base import is_dask_collection
 
+        if self._client.status != "running":
+            raise GoneError(GONE)
         options: dict[str, Any] = {"priority": priority, "retries": RETRIES, "resources": resources}
         ready = [self._client.compute(a, **options) if is_dask_collection(a) else a for a in arguments]
         key = (kind, name, next(self._submitted), self._run)
@@ -166,22 +185,31 @@ class Queue:
         self._completed.add(future)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        """Yield the tag of each piece of work with its result, or with a `Failure`."""
+        """Yield the tag of each piece of work with its result, or with a `Failure`.
+
+        Raises
+        ------
+        GoneError
+            If the scheduler is gone.
+        """
         for future in self._completed:
             tag, _ = self._jobs.pop(future.key, (None, None))
             if tag is None:  # cancelled
                 continue
+            if future.cancelled():  # not by us
+                raise GoneError(GONE)
             try:
                 result = future.result()
-            except Exception as error:  # of a lost worker, a lost scheduler, a file
+            except Exception as error:  # of a lost worker, a file
                 result = Failure(reason(error), isinstance(error, ValueError))
             yield tag, result
 
     def cancel(self, chosen: Callable[[Any], bool] = lambda tag: True) -> None:
         """Cancel the work whose tag is chosen; what a worker is at, it does to the end."""
         dropped = [key for key, (tag, _) in self._jobs.items() if chosen(tag)]
-        if dropped:
-            self._client.cancel([self._jobs.pop(key)[1] for key in dropped])
+        futures = [self._jobs.pop(key)[1] for key in dropped]
+        if futures and self._client.status == "running":
+            self._client.cancel(futures)
 
     def __enter__(self) -> Queue:
         return self
@@ -198,8 +226,23 @@ def gpu_of(client: Client, device: str | None) -> dict[str, float]:
     """
     if device == "cpu":
         return {}
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    workers = _asked(client, lambda: client.scheduler_info(n_workers=-1))["workers"].values()
     return {GPU: 1.0} if any(worker["resources"].get(GPU) for worker in workers) else {}
+
+
+def threads_of(client: Client) -> int:
+    """Return how many threads the workers have; none if there are no workers."""
+    return sum(_asked(client, client.nthreads).values())
+
+
+def _asked(client: Client, question: Callable[[], Any]) -> Any:
+    """Return what a scheduler says."""
+    try:
+        if client.status == "running":
+            return question()
+    except OSError:  # it has gone since
+        pass
+    raise GoneError(GONE)
 
 
 def check_device(device: str | None) -> None:
@@ -230,20 +273,46 @@ def _check_answer(address: str) -> None:
     except Exception as error:  # what answers may be anything
         problem = reason(error)
     if problem:
-        raise ValueError(
-            f"scheduler: expected the address of a running Dask scheduler, got {address!r}: {problem}"
-        )
+        raise _no_scheduler(address, problem)
+
+
+def _no_scheduler(address: str, problem: str) -> ValueError:
+    return ValueError(
+        f"scheduler: expected the address of a running Dask scheduler, got {address!r}: {problem}"
+    )
 
 
 def _attempt(work: Callable[..., Any], *arguments: Any) -> Any:
     """Do a piece of work on a worker; only what may pass is an error to Dask, which tries again."""
-    import dask
-
-    # What is lazy in the work is read here, not sent to the cluster as more work.
-    with dask.config.set(scheduler="synchronous"):
+    with _reading_here():
         try:
             return work(*arguments)
         except OSError:
             raise
         except Exception as error:  # the same would happen again
             return Failure(reason(error), isinstance(error, ValueError))
+
+
+_LOCK, _SETTING, _at_work = Lock(), ExitStack(), 0
+
+
+@contextmanager
+def _reading_here() -> Iterator[None]:
+    """Have what is lazy in the work read by its worker, not sent to the cluster as more work.
+
+    Dask's settings are those of all threads: the first that works sets this, the last sets it back.
+    """
+    import dask
+
+    global _at_work
+    with _LOCK:
+        _at_work += 1
+        if _at_work == 1:
+            _SETTING.enter_context(dask.config.set(scheduler="synchronous"))
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _at_work -= 1
+            if not _at_work:
+                _SETTING.close()

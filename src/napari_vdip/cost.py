@@ -155,6 +155,12 @@ def one_after_the_other(costs: Sequence[Cost]) -> Cost:
     return Cost(sum(c.seconds for c in costs), max(c.memory for c in costs), costs[0].device)
 
 
+def among(workers: int, cost: Cost, planes: int) -> Cost:
+    """Return the cost of some planes that are done by processes at the same time, one by each."""
+    busy = min(workers, planes)
+    return Cost(cost.seconds / busy, cost.memory * busy, cost.device)
+
+
 def array_memory(source: Source, settings: Settings, channels: int, kept: bool) -> float:
     """Bytes of the images of whole planes that a run holds besides those it is working on."""
     images = 3 if settings.variational else 2  # latent, reblurred, std

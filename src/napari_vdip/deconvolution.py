@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 
+_ENOUGH: dict[tuple[str, Settings], Mapping[str, int]] = {}
+"""What had to be made smaller in this process, for each stack of which it does planes one by one."""
+
 
 def deconvolve(
     image: Any,
@@ -55,9 +58,9 @@ def deconvolve(
     Parameters
     ----------
     image : array
-        ``(Y, X)`` or ``(Y, X, C)`` of any real type; with `axes`, any stack of planes. Of arrays that are
-        read in parts, as those of Dask and Zarr, one plane is read at a time. See `deconvolve_stack` for
-        results larger than memory.
+        ``(Y, X)``, or ``(Y, X, C)`` with up to four channels, of any real type; with `axes`, any stack of
+        planes. Of arrays that are read in parts, as those of Dask and Zarr, one plane is read at a time.
+        See `deconvolve_stack` for results larger than memory.
     settings : Settings, optional
         What to do; ``Settings()`` if not given, ``Settings.paper()`` for the published method.
     axes : str, optional
@@ -65,9 +68,10 @@ def deconvolve(
         channels are joint) is a plane of its own.
     psf : array, optional
         Point spread function ``(kh, kw)``, if it is known: a convolution kernel, non-negative, of any
-        sum. It is not moved: the result overlays the source under it. Several, for channels or planes,
-        have the axes of `Deconvolution.psf`, with one entry where all share. The settings become
-        ``psf_source="given"`` and its own ``psf_shape``, which is odd. Needs VDIP-Sparse.
+        sum. An array, no file; the command ``napari-vdip run`` takes files. It is not moved: the result
+        overlays the source under it. Several, for channels or planes, have the axes of
+        `Deconvolution.psf`, with one entry where all share. The settings become ``psf_source="given"`` and
+        its own ``psf_shape``, which is odd. Needs VDIP-Sparse.
     region : tuple, optional
         Rows and columns to deconvolve, as two slices or two pairs of the first pixel and the end. The
         result has its shape. Some context around it is taken into account.
@@ -196,6 +200,7 @@ def run_plane(
     region: Any = None,
     device: str | None = None,
     checkpoint: str | Path | None = None,
+    stack: str = "",
 ) -> Generator[Progress, bool | None, Deconvolution]:
     """Deconvolve one plane ``(Y, X, C)`` of a stack, as `run` does in its turn.
 
@@ -211,6 +216,8 @@ def run_plane(
         ``(kh, kw)`` correlation kernel of the last `Estimate` of another plane of the channel, not yet
         centred. Unlike a point spread function that is given, it is centred in the result, and the latent
         image with it, as ``psf_source="channel"`` does in one run.
+    stack : str
+        Name of the stack: what the memory of this process was too small for is not tried on its next plane.
     """
     planes = plan(image.shape, "YXC", "joint")  # whatever the channels of the stack: this is one plane
     target = choose_device(device)
@@ -218,7 +225,13 @@ def run_plane(
     psfs = None if psf is None else planes.as_psfs(psf)
     shared = None if kernel is None else torch.from_numpy(kernel)[None, None].to(target)
     path = _checked(checkpoint, 1)
-    return _run(source, Sink(source.planes, settings), settings, psfs, target, shared, path)
+    enough = _ENOUGH.get((stack, settings), {}) if stack else {}
+    result = yield from _run(
+        source, Sink(source.planes, settings), settings, psfs, target, shared, path, enough
+    )
+    if stack and result.reduced[0]:
+        _ENOUGH[stack, settings] = result.reduced[0]
+    return result
 
 
 def _run(
@@ -229,12 +242,13 @@ def _run(
     device: torch.device,
     shared: Tensor | None = None,
     path: Path | None = None,
+    enough: Mapping[str, int] | None = None,
 ) -> Generator[Progress, bool | None, Deconvolution]:
     """Loop over planes and their steps."""
     started, before = time.perf_counter(), 0.0
     planes, total = source.planes, len(source.planes.indices)
     noise, history, smaller = {}, {}, {}
-    stopped, kernel, used = FINISHED, shared, settings
+    stopped, kernel, enough = FINISHED, shared, enough or {}
     try:
         for number, (index, known) in enumerate(in_turn(source, settings), start=1):
             if psfs is not None:
@@ -243,11 +257,11 @@ def _run(
                 kernel = shared
             where = partial(_progress, (number, total, planes.name(index), index), started, source.inside)
             # What the memory was too small for is not tried again.
-            outcome = yield from attempt(source.read(index), used, device, kernel, where, path)
-            kernel, used, stopped = outcome.kernel, outcome.settings, outcome.stopped
+            outcome = yield from attempt(source.read(index), settings, device, kernel, where, path, enough)
+            kernel, stopped = outcome.kernel, outcome.stopped
             sink.put(index, outcome.restored.cut(source.inside))
             noise[index], history[index] = outcome.restored.noise, outcome.history
-            smaller[index] = reduced(settings, used)
+            smaller[index] = enough = reduced(settings, outcome.settings)
             before += outcome.seconds
             if stopped != FINISHED:
                 stopped += f" ({planes.name(index)})" if planes.name(index) else ""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_vdip.readers import Found, found, scenes, suffixes
+from napari_vdip.readers import Found, files, found, scenes, suffixes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from napari_vdip.tiff_metadata import Spacing
 
-__all__ = ["AXES", "ImageFile", "arranged", "read", "scenes", "suffixes"]
+__all__ = ["AXES", "ImageFile", "arranged", "files", "read", "scenes", "suffixes"]
 
 AXES = "TCZYX"
 """Axes of an image in their order, which is that of OME-Zarr."""
@@ -84,10 +84,12 @@ def arranged(image: Found, axes: str | None = None) -> ImageFile:
             )
         letters = given
     free = iter(axis for axis in "ZTC" if axis not in letters)
+    # What the file leaves open, such as the pages of a plain TIFF, is most often a stack in depth.
+    letters = "".join(
+        next(free, "?") if axis not in AXES + "S" and size > 1 else axis
+        for axis, size in zip(letters, array.shape, strict=True)
+    )
     sizes = dict(zip(letters, array.shape, strict=True))
-    for letter in [letter for letter in letters if letter not in AXES + "S"]:
-        # What the file leaves open, such as the pages of a plain TIFF, is most often a stack in depth.
-        letters = letters.replace(letter, next(free, "?") if sizes[letter] > 1 else letter)
     colour = sizes.get("S", 1) > 1 and sizes.get("C", 1) == 1
     if colour:
         alpha = array.shape[letters.index("S")] in (2, 4)  # comes last, and is no intensity

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
     from napari_vdip.tiff_metadata import Spacing
 
-__all__ = ["ImageFile", "read", "scenes", "suffixes", "write_ome_tiff", "write_ome_zarr"]
+__all__ = ["ImageFile", "chunks_of", "read", "scenes", "suffixes", "write_ome_tiff", "write_ome_zarr"]
 
 NAMESPACE = "napari-vdip"
 """Key of the provenance in the metadata of both formats."""
 COARSEST = 256
 """Side in pixels at which a multiscale image needs no coarser level."""
+LARGEST_CHUNK = 2048
+"""Side of a chunk in pixels: what viewers load at once, and far below the 2 GiB that compressors take."""
+CLASSIC_TIFF = 2**32 - 2**28
+"""Bytes of pixels beyond which a TIFF is a BigTIFF: the other form ends at 4 GiB, metadata included."""
 COLOURS = ("FF00FF", "00FF00", "00FFFF", "FFFF00", "FF0000", "0000FF")
 """Magenta, green, cyan, yellow, red, blue: what napari gives to channels in turn."""
 
@@ -89,6 +93,7 @@ def write_ome_tiff(
             shape=array.shape,
             dtype=np.float32,
             ome=True,
+            bigtiff=math.prod(array.shape) * np.dtype(np.float32).itemsize > CLASSIC_TIFF,
             photometric="minisblack",
             metadata=metadata,
         )
@@ -142,7 +147,8 @@ def write_ome_zarr(
         raise FileExistsError(path)
     about = {axis: (spacing or {}).get(axis, (1.0, None)) for axis in axes}
     halved = {i: 2 if axis in "YX" else 1 for i, axis in enumerate(axes)}
-    levels = [da.asarray(array).astype(np.float32)]
+    chunks = chunks_of(axes, array.shape)
+    levels = [da.asarray(array).astype(np.float32).rechunk(chunks)]
     while max(levels[-1].shape[-2:]) > COARSEST and min(levels[-1].shape[-2:]) > 1:
         levels.append(da.coarsen(np.mean, levels[-1], halved, trim_excess=True))
     kinds = {"T": v05.TimeAxis, "C": v05.ChannelAxis}
@@ -162,15 +168,20 @@ def write_ome_zarr(
         write_image(
             part,
             image,
-            levels,
+            [level.rechunk(chunks) for level in levels],  # as two writers in one chunk lose data
             extra_attributes=extra,
             writer="zarr",
-            chunks=levels[0].chunksize,
+            chunks=chunks,
             overwrite=True,
         )
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def chunks_of(axes: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the chunks of a stored image: a plane, or a part of one that is large."""
+    return tuple(min(n, LARGEST_CHUNK) if axis in "YX" else 1 for axis, n in zip(axes, shape, strict=True))
 
 
 def _check_axes(axes: str, shape: tuple[int, ...]) -> None:
@@ -199,7 +210,11 @@ def _rendering(array: Any, axes: str, channels: Sequence[str], colour: bool) -> 
     import dask.array as da
 
     others = tuple(i for i, axis in enumerate(axes) if axis != "C")
-    low, high = (np.atleast_1d(value) for value in da.compute(array.min(others), array.max(others)))
+    there = da.isfinite(array)  # not NaN, as in a std map where there is no result: JSON has no NaN
+    ends = da.where(there, array, np.inf).min(others), da.where(there, array, -np.inf).max(others)
+    low, high = (np.atleast_1d(value) for value in da.compute(*ends))
+    nothing = low > high
+    low, high = np.where(nothing, 0, low), np.where(nothing, 1, high)
     if len(channels) != len(low):
         raise ValueError(f"channels: expected {len(low)} names, got {list(channels)}")
     palette = ("FF0000", "00FF00", "0000FF") if colour else COLOURS if len(channels) > 1 else ("FFFFFF",)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_vdip import stack
-from napari_vdip.image_file import AXES, read, scenes
+from napari_vdip.image_file import AXES, files, read, scenes
 from napari_vdip.names import PARTIAL, clashes, find, named, place, plain
 from napari_vdip.psf_file import read_psfs
 from napari_vdip.source import Source, given_psfs
@@ -98,8 +98,8 @@ def plan(
     Parameters
     ----------
     inputs : sequence of str or Path
-        Files, folders and patterns such as ``"day?/*.tif"``. Folders are searched to the bottom, except
-        hidden ones, the output and earlier results.
+        Files, folders and patterns for either such as ``"day?/*.tif"``. Folders are searched to the bottom,
+        except hidden ones, the output and earlier results.
     output : str or Path
         Folder for the results: one folder for each image, which need not exist.
     settings : Settings
@@ -137,7 +137,7 @@ def plan(
         raise ValueError(f"output: expected a folder, got the file {target}")
     psf = psf if psf is None else Path(psf).expanduser()
     settings = _for_psf(settings, psf)
-    found = find(inputs, target)
+    found = _datasets(find(inputs, target))
     items = []
     for (path, _), name in zip(found, named(found), strict=True):
         images, problem = _attempt(partial(scenes, path))
@@ -176,14 +176,37 @@ def examine(item: Item, format: Format | None, joint_colours: bool) -> Item:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder, of the names and bytes of all files in it."""
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    parts = hashlib.sha256()
-    for part in sorted(part for part in path.rglob("*") if part.is_file()):
-        parts.update(f"{part.relative_to(path).as_posix()}\n{content_hash(part)}\n".encode())
-    return parts.hexdigest()
+    """SHA-256 of a file's bytes; of a folder, or of an image in several files, of all names and bytes."""
+    if path.is_dir():
+        parts = {part.relative_to(path).as_posix(): part for part in path.rglob("*") if part.is_file()}
+    else:
+        parts = {part.name: part for part in _files(path)}
+        if len(parts) == 1:
+            return _digest(path)
+    lines = [f"{name}\n{_digest(part)}\n" for name, part in sorted(parts.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _files(path: Path) -> frozenset[Path]:
+    """Return the files that hold the images of one; itself if it cannot be read, as is said elsewhere."""
+    held: frozenset[Path] | None = _attempt(partial(files, path))[0]
+    return held or frozenset({path.resolve()})
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _datasets(found: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """Leave out the files of an image in several that another of its files stands for."""
+    held = {path: _files(path) for path, _ in found}
+    kept, covered = set(), set[Path]()
+    for path in sorted(held, key=lambda path: -len(held[path])):
+        if path.resolve() not in covered:
+            kept.add(path)
+            covered |= held[path]
+    return [pair for pair in found if pair[0] in kept]
 
 
 def reason(error: BaseException) -> str:

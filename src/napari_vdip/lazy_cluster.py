@@ -6,6 +6,7 @@ import time
 import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -50,6 +51,8 @@ class _Stack:
         The results.
     written : mapping of str to zarr.Array
         Where the workers write some of them.
+    name : str
+        Of this run.
     """
 
     planes: Plan
@@ -58,6 +61,7 @@ class _Stack:
     inside: Region
     wanted: tuple[str, ...]
     written: Mapping[str, Any]
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ def run_on_cluster(
     started = time.perf_counter()
     planes, resources = source.planes, gpu_of(client, device)
     written = {name: array for name, array in sink.arrays.items() if _is_shared(array, planes)}
-    stack = _Stack(planes, settings, device, source.inside, tuple(sink.arrays), written)
+    stack = _Stack(planes, settings, device, source.inside, tuple(sink.arrays), written, uuid4().hex)
     made: dict[Index, _Made] = {}
     stopped = FINISHED
     with Queue(client) as queue:
@@ -180,7 +184,13 @@ def _do_plane(
 
     check_plane(image, stack.settings, name)
     steps = run_plane(
-        image, stack.settings, psf=psf, kernel=kernel, region=stack.inside, device=stack.device
+        image,
+        stack.settings,
+        psf=psf,
+        kernel=kernel,
+        region=stack.inside,
+        device=stack.device,
+        stack=stack.name,
     )
     last: list[Estimate] = []
 

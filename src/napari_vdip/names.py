@@ -50,7 +50,7 @@ def find(inputs: Sequence[str | Path], output: Path) -> list[tuple[Path, Path]]:
             images = [(image, path) for image in _walk(path, suffixes(), output.resolve())]
         else:
             matches = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207, also absolute
-            images = [(image, image.parent) for image in matches if _is_image(image, suffixes())]
+            images = [pair for match in matches for pair in _matched(match, suffixes(), output.resolve())]
         if not images:
             raise ValueError(f"input: expected images, found none in or named {str(given)!r}")
         for image, root in images:
@@ -58,6 +58,14 @@ def find(inputs: Sequence[str | Path], output: Path) -> list[tuple[Path, Path]]:
     if not found:
         raise ValueError("input: expected at least one file, folder or pattern")
     return list(found.values())
+
+
+def _matched(path: Path, endings: tuple[str, ...], output: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield the images that a match of a pattern stands for, each with the folder its name counts from."""
+    if _is_image(path, endings):
+        yield path, path.parent
+    elif path.is_dir() and not _is_ours(path, output):
+        yield from ((image, path) for image in _walk(path, endings, output))
 
 
 def _walk(folder: Path, endings: tuple[str, ...], output: Path) -> Iterator[Path]:
@@ -70,9 +78,13 @@ def _walk(folder: Path, endings: tuple[str, ...], output: Path) -> Iterator[Path
             continue
         if _is_image(entry, endings):
             yield entry
-        elif entry.is_dir() and not entry.is_symlink():
-            ours = entry.resolve() == output or (entry / RECORD).exists() or entry.name.endswith(PARTIAL)
-            yield from () if ours else _walk(entry, endings, output)
+        elif entry.is_dir() and not entry.is_symlink() and not _is_ours(entry, output):
+            yield from _walk(entry, endings, output)
+
+
+def _is_ours(folder: Path, output: Path) -> bool:
+    """Whether a folder is for results, or holds some."""
+    return folder.resolve() == output or (folder / RECORD).exists() or folder.name.endswith(PARTIAL)
 
 
 def _is_image(path: Path, endings: tuple[str, ...]) -> bool:

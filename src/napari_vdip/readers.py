@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import finalize
@@ -18,7 +19,6 @@ from napari_vdip.tiff_metadata import of_imagej, of_ome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from napari_vdip.tiff_metadata import Spacing
 
@@ -28,6 +28,8 @@ ZARR = (".zarr",)
 SILENT = (".czi", ".lif")
 """Formats whose readers of bioio give sizes in `KNOWN_UNITS`, but do not say so."""
 KNOWN_UNITS = {**dict.fromkeys("ZYX", "micrometer"), "T": "second"}
+PNG_DEPTH = 24
+"""Place in a PNG of the byte that says how many bits a colour has."""
 MOST_EXPANSION = 10_000
 """Ratio of the bytes of a page to those in its file: what is claimed beyond is not there."""
 MOST_CHUNKS = 10_000_000
@@ -92,6 +94,19 @@ def scenes(path: Path) -> tuple[str, ...]:
     return tuple(str(name) for name in _bioio(path).scenes)
 
 
+def files(path: Path) -> frozenset[Path]:
+    """All files that hold the images of one: itself, and the others of an OME-TIFF in several files."""
+    held = {path.resolve()}
+    if path.is_file() and path.suffix.lower() in TIFF:
+        from tifffile import TiffFile
+
+        with TiffFile(path) as file:
+            several = (series for series in file.series if series.is_multifile)
+            pages = (page for series in several for page in series.pages if page is not None)
+            held |= {Path(page.parent.filehandle.path).resolve() for page in pages}
+    return frozenset(held)
+
+
 def found(path: Path, scene: int = 0) -> Found:
     """Open an image of a file without loading it."""
     _check_not_empty(path)
@@ -153,7 +168,13 @@ def _flat(path: Path) -> Found:
     from dask.delayed import delayed
     from PIL import Image, ImageMode
 
-    with Image.open(path) as image:
+    with Image.open(path) as image, path.open("rb") as file:
+        depth = file.read(PNG_DEPTH + 1)[PNG_DEPTH:]
+        if image.format == "PNG" and depth == b"\x10" and len(image.getbands()) > 1:
+            raise ValueError(
+                "expected 8 bits for each colour of a PNG, got 16, of which half would be lost: save it as "
+                "TIFF"
+            )
         width, height = image.size
         mode = {"1": "L", "P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}.get(
             image.mode, image.mode

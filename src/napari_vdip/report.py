@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from napari_vdip.course import FINISHED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -34,7 +36,7 @@ def json_lines(events: Iterable[Event]) -> Iterator[str]:
             data["plane"] = event.record
         if event.kind in ("done", "skipped"):
             data["output"] = str(event.item.folder)
-        if event.kind == "failed":
+        if event.kind == "failed" or event.reason:
             data["reason"] = event.reason
         yield json.dumps(data)
 
@@ -66,12 +68,16 @@ def line(event: Event, items: Sequence[Item]) -> str:
     if event.kind == "failed":
         return f"{head} failed: {event.reason}"
     before = " done before," if event.kind == "skipped" else ""
-    return f"{head}{before} written to {event.item.folder}"
+    note = f" ({event.reason})" if event.reason else ""
+    return f"{head}{before} written to {event.item.folder}{note}"
 
 
 def summary(ends: Sequence[Event]) -> dict[str, int]:
-    """Count the ends of each kind."""
-    return {kind: sum(end.kind == kind for end in ends) for kind in ("done", "skipped", "failed")}
+    """Count the ends of each kind, and the planes of what is done that ended early."""
+    planes = [plane for end in ends for plane in (end.record or {}).get("planes", ())]
+    early = sum(plane["stopped"] != FINISHED for plane in planes)
+    kinds = ("done", "skipped", "failed")
+    return {kind: sum(end.kind == kind for end in ends) for kind in kinds} | {"ended_early": early}
 
 
 def duration(seconds: float) -> str:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 
+MOST_NAMED = 50
+"""Planes that a message names."""
+
 
 class Source:
     """The planes of an array, each read when it is asked for.
@@ -72,8 +75,7 @@ class Source:
         self.size = height, width
         check_size(self.size, settings)
         if isinstance(array, np.ndarray):
-            for index in self.planes.indices:
-                self.read(index)
+            self.check()
 
     @property
     def bounds(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
@@ -88,6 +90,20 @@ class Source:
         plane = self._all.take(self._array, index, self._area)
         check_plane(plane, self._settings, self.name(index))
         return np.asarray(plane)
+
+    def check(self) -> None:
+        """Read every plane; a `ValueError` says what is wrong with the first bad one, and names all."""
+        problems = {}
+        for index in self.planes.indices:
+            try:
+                self.read(index)
+            except ValueError as error:
+                problems[self._all.name(index)] = str(error)
+        if problems:
+            first, *others = problems
+            named = [*others[:MOST_NAMED], *(["more"] if others[MOST_NAMED:] else [])]
+            besides = f"; {len(others)} more bad: {'; '.join(named)}" if others else ""
+            raise ValueError(problems[first] + besides)
 
     def lazy(self, index: tuple[int, ...]) -> Any:
         """Return what `read` would read of a Dask array, as one, unchecked."""

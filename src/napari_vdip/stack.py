@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from napari_vdip.tiling import Region
 
 
+MOST_CHANNELS = 4
+"""Length of an axis up to which it is taken for the channels, if nobody says what it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The planes of an array.
@@ -177,7 +181,8 @@ def plan(shape: tuple[int, ...], axes: str | None, channels: Channels) -> Plan:
     shape : tuple of int
         Shape of the array.
     axes : str, optional
-        One letter for each axis, such as ``"TCYX"``. If not given, ``YX`` or, for three axes, ``YXC``.
+        One letter for each axis, such as ``"TCYX"``. If not given, ``YX`` or, for three axes of which the
+        last is that of `MOST_CHANNELS` or fewer, ``YXC``.
     channels : str
         ``"separate"`` or ``"joint"``, see `Settings`.
 
@@ -190,6 +195,11 @@ def plan(shape: tuple[int, ...], axes: str | None, channels: Channels) -> Plan:
         if len(shape) not in (2, 3):
             raise ValueError(
                 f"image: expected the axes (Y, X) or (Y, X, C), or axes= for others, got shape {shape}"
+            )
+        if len(shape) == 3 and shape[-1] > MOST_CHANNELS:
+            raise ValueError(
+                f"axes: expected letters for shape {shape}, such as 'ZYX' or 'YXC', got None: only a last "
+                f"axis of at most {MOST_CHANNELS} is taken for channels"
             )
         axes = "YXC"[: len(shape)]
     if not isinstance(axes, str):

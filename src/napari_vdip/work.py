@@ -36,6 +36,8 @@ class Begun:
         Records of those that are done.
     finished : bool
         Whether the results are there already.
+    note : str
+        What is to be said of these.
     """
 
     run: Record
@@ -43,6 +45,7 @@ class Begun:
     tasks: tuple[PlaneTask, ...] = ()
     done: dict[Index, Record] = field(default_factory=dict)
     finished: bool = False
+    note: str = ""
 
     def that_share(self, task: PlaneTask) -> list[PlaneTask]:
         """Return the planes to do that take the kernel of another, which is done."""
@@ -73,13 +76,15 @@ def begin(item: Item, device: str | None, overwrite: bool) -> Begun:
     if made and _is(made, item, run):
         workspace.remove(item)  # what a kill after the last step left
         return Begun(made, finished=True)
+    earlier = workspace.other_versions(made, run) if made and made.get("format") == item.format else ""
+    if made and earlier and not overwrite:
+        return Begun(made, finished=True, note=f"made with {earlier}")
     if made and not overwrite:
         raise ValueError(f"expected no other results, but {item.folder} was made otherwise: overwrite it?")
     if not made and item.folder.exists():
         raise ValueError(f"expected no folder {item.folder} that holds something else than results")
     source = Source(as_source(item.open().array), planes, item.settings, item.region)
-    for index in planes.indices:
-        source.read(index)  # says what is wrong with it
+    source.check()
     workspace.prepare(item, source.planes, run)
     done = workspace.done(item, planes)
     tasks, shared = [], None
@@ -116,8 +121,7 @@ def end(item: Item, run: Record, done: Mapping[Index, Record]) -> Record:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     records = [done[index] for index in item.planes.indices]
-    workspace.finish(item, item.planes, item.open(), run, records)
-    return run
+    return workspace.finish(item, item.planes, item.open(), run, records)
 
 
 def _is(made: Record, item: Item, run: Record) -> bool:

@@ -3,7 +3,7 @@
 ::
 
     OUT/NAME.partial/run.json         what is being done: settings, versions and hash of the input
-    OUT/NAME.partial/planes.zarr      latent, std, psf and shared kernels, one chunk for each plane
+    OUT/NAME.partial/planes.zarr      latent, std, psf, shared kernels; a chunk holds one plane or less
     OUT/NAME.partial/done/0-1.json    plane (0, 1) is in there
     OUT/NAME.partial/checkpoints      0-1.safetensors: where plane (0, 1) is, until it is done
     OUT/NAME.partial/results          the results in their format; renamed to OUT/NAME when whole
@@ -125,6 +125,7 @@ def plane_steps(task: PlaneTask) -> Generator[Progress, None, Record]:
         region=task.region and source.inside,
         device=task.device,
         checkpoint=checkpoint,
+        stack=str(task.partial),
     )
     while True:
         try:
@@ -181,6 +182,16 @@ def same(one: Record, other: Record) -> bool:
     return all(one.get(key) == other.get(key) for key in DECISIVE)
 
 
+def other_versions(made: Record, run: Record) -> str:
+    """Say which versions results were made with, if nothing else differs from a run; else nothing."""
+    now = run["versions"]
+    if same(made, run) or not same(made | {"versions": now}, run):
+        return ""
+    earlier = made.get("versions") or {}
+    differ = [name for name in now if earlier.get(name) != now[name]]
+    return ", ".join(f"{name} {earlier.get(name, 'unknown')}, now {now[name]}" for name in differ)
+
+
 def results(item: Item) -> Record | None:
     """Return the record of an item's results, if there are any."""
     return _read_json(item.folder / RECORD)
@@ -208,16 +219,15 @@ def prepare(item: Item, planes: stack.Plan, run: Record) -> None:
     if item.settings.psf_source == "channel":
         shapes["kernel"] = shapes["psf"]
     for name, shape in shapes.items():
-        stacked = [planes.axes.index(axis) in planes.stacked for axis in axes_of(name, planes)]
-        chunks = tuple(1 if one else size for one, size in zip(stacked, shape, strict=True))
+        chunks = io.chunks_of(axes_of(name, planes), shape)
         store.create_array(name, shape=shape, chunks=chunks, dtype="float32", fill_value=np.nan)
     _write_json(item.partial / "run.json", run)
 
 
 def finish(
     item: Item, planes: stack.Plan, image: io.ImageFile, run: Record, done: Sequence[Record]
-) -> None:
-    """Write the results in their format, and give them their name."""
+) -> Record:
+    """Write the results in their format, give them their name, and return their record."""
     import dask.array as da
     import zarr
 
@@ -241,11 +251,13 @@ def finish(
         else:
             about |= {"name": f"{item.name.rpartition('/')[2]} {name}", "colour": image.colour}
             io.write_ome_zarr(made / f"{name}.ome.zarr", array, axes, **about)
-    _write_json(made / RECORD, run | {"planes": list(done)})
+    record = run | {"planes": list(done)}
+    _write_json(made / RECORD, record)
     if item.folder.exists():
         item.folder.rename(item.partial / "replaced")
     made.rename(item.folder)
     remove(item)
+    return record
 
 
 def remove(item: Item) -> None:
