@@ -151,7 +151,7 @@ def versus(
     rates = paper_watch.per_step
     projected = sum(
         rates[stage] * steps
-        for stage, steps in (("prefit", published.prefit_steps), ("search", published.steps))
+        for stage, steps in (("prefit", published.prefit_steps), ("search", published.network_steps))
     )
     return {
         "seconds": total,

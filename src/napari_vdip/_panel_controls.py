@@ -78,7 +78,7 @@ class PanelControls(QWidget):
         self.try_out = PushButton(
             text="Try on the visible region",
             tooltip="Deconvolve a small piece in the middle of what the canvas shows, with these settings. "
-            "The next trial replaces its layers. Soonest over with the preset quick; its std map is rough.",
+            "The next trial replaces its layers. Its std map is rough.",
         )
         self.use_psf = PushButton(
             text="Use this PSF",

@@ -66,8 +66,8 @@ class SettingsForm:
         self.preset = ComboBox(
             label="preset",
             choices=(*PRESETS, CHANGED),
-            tooltip="Fill in the advanced settings: default is for microscopy, quick for a first look "
-            "(VDIP-Sparse only), photograph for motion blur, paper the published schedule, which takes "
+            tooltip="Fill in the advanced settings: default is for microscopy, photograph for motion blur, "
+            "networks begins with the two networks, and paper is the published schedule: both take "
             f"many times longer. {CHANGED}: they are those of no preset.",
         )
         self.preset.changed.connect(self._fill)

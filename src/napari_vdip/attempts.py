@@ -102,7 +102,7 @@ def attempt(
     """
     started = time.perf_counter()
     given, settings = settings, settings.replace(**enough)
-    last = settings.prefit_steps + settings.steps
+    last = settings.prefit_steps + settings.network_steps
     found_at = 0 if kernel is not None else last + settings.rounds
     file = CheckpointFile(path, fingerprint(image, given, device, kernel)) if path else None
     start = file.load(device) if file else None

@@ -25,6 +25,7 @@ from napari_vdip.operators import (
     size_of,
 )
 from napari_vdip.solvers import conjugate_gradients
+from napari_vdip.support import grown, off_middle, shifted, support_of
 
 FIRST_NOISE = 0.01
 """Noise level of the first round, in [0, 1] units; later rounds lower it to that of the image."""
@@ -53,10 +54,10 @@ def gradient_noise(variance: Tensor) -> Tensor:
     return 2 * torch.cat([down, right], 1).transpose(0, 1)
 
 
-def annealed(variance: Tensor, progress: float, first: float = FIRST_NOISE) -> Tensor:
+def annealed(variance: Tensor, progress: float) -> Tensor:
     """Variance of the noise for a round at this part of all rounds, from that of the image."""
     last = float(variance.min().sqrt())
-    return variance.clamp_min((first * (last / first) ** min(1.0, progress / ANNEALED)) ** 2)
+    return variance.clamp_min((FIRST_NOISE * (last / FIRST_NOISE) ** min(1.0, progress / ANNEALED)) ** 2)
 
 
 class Candidate:
@@ -84,6 +85,7 @@ class Candidate:
     def __init__(self, image: Tensor, latent: Tensor, kernel: Tensor, floor: float):
         self.target = gradients(image)
         self.kernel = kernel
+        self.support = torch.ones_like(kernel, dtype=torch.bool)
         self.mean = gradients(latent)
         self.variance = torch.zeros_like(self.mean)
         self.floor = floor
@@ -106,7 +108,27 @@ class Candidate:
         evidence = blur_adjoint(confidence * self.target, self.kernel)
         self.mean = conjugate_gradients(operator, precondition, evidence, self.mean, SOLVER_STEPS)
         self.variance = self._variance(blur_adjoint(confidence, self.kernel.square()))
-        self.kernel = update_kernel(self.kernel, self.mean, self.variance, self.target, confidence)
+        self.kernel = update_kernel(
+            self.kernel, self.mean, self.variance, self.target, confidence, self.support
+        )
+
+    def confine(self) -> tuple[int, int]:
+        """Confine the kernel to the surroundings of where it is, moved to the middle of its window.
+
+        Returns
+        -------
+        tuple of int
+            ``(y, x)``, how far kernel and gradient were moved.
+        """
+        support = support_of(self.kernel)
+        y, x = off_middle(support)
+        by = (-y, -x)
+        self.support = grown(shifted(support, by))
+        kernel = shifted(self.kernel, by) * self.support
+        self.kernel = kernel / kernel.sum()
+        self.mean = self.mean.roll(by, (-2, -1))  # what enters the canvas is estimated anew
+        self.variance = self.variance.roll(by, (-2, -1))
+        return by
 
     def _variance(self, data: Tensor) -> Tensor:
         """Variance that is consistent with its own weight, for the precision of the data on each entry."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +19,7 @@ from napari_vdip.candidate import Candidate
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import resized
-from napari_vdip.operators import Size, centre, extend, size_of
+from napari_vdip.operators import Size, extend, size_of
 from napari_vdip.scales import RATIO, ROUNDS, coarser_windows
 
 if TYPE_CHECKING:
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
 
     from napari_vdip.settings import Settings
 
-NOISE = 0.05
-"""Noise level at the coarser scales, in [0, 1] units: well above the noise, so that strong edges count."""
+NOISE = (0.05, 0.005)
+"""Noise levels of the first and the last round at a coarser scale, in [0, 1] units, so that strong
+edges count first."""
+COARSE_FLOOR = 5.0
+"""Floor of the gradient at the coarser scales, relative to that at the finest. With less, dense texture is
+taken for sparse edges there, and the kernel for a narrower one."""
 FAINTEST = 0.02
 """Part of its maximum below which an entry of a kernel is not carried on."""
 
@@ -67,17 +72,22 @@ def from_coarse_to_fine(
         with torch.no_grad():  # never across a yield, where the caller's code runs
             smaller = resized(image, sides)
             kernel = image.new_full((1, 1, *scale), 1 / math.prod(scale))
-            following = Candidate(smaller, extend(smaller, scale), kernel, floor)
+            finest = number == len(windows)
+            following = Candidate(
+                smaller, extend(smaller, scale), kernel, floor if finest else COARSE_FLOOR * floor
+            )
             if candidate is not None:
                 ratios = before[0] / sides[0], before[1] / sides[1]
-                mean = carried(candidate, following, ratios)
-                following.mean, following.kernel = centre(mean, enlarged(candidate.kernel, scale, RATIO))
+                following.mean = carried(candidate, following, ratios)
+                following.kernel = enlarged(candidate.kernel, scale, RATIO)
+                following.confine()
             candidate, before = following, sides
-        if number < len(windows):
-            noise = torch.full_like(smaller, max(NOISE**2, float(variance.mean()) / factor**2))
-            for _ in range(ROUNDS):
+        if not finest:
+            for level in np.geomspace(*NOISE, ROUNDS):
+                noise = torch.full_like(smaller, max(level**2, float(variance.mean()) / factor**2))
                 with torch.no_grad():
                     candidate.advance(noise)
+                    candidate.confine()
                     kernel = enlarged(candidate.kernel, window, factor)
                 done += 1
                 terms = {"noise": noise.mean().sqrt()}

@@ -24,6 +24,7 @@ def update_kernel(
     variance: Tensor,
     target: Tensor,
     confidence: Tensor,
+    support: Tensor | None = None,
 ) -> Tensor:
     """Weighted least squares of the expected residual over kernels that are non-negative and sum to one.
 
@@ -40,6 +41,8 @@ def update_kernel(
         ``(n, 1, Y, X)``, gradient of the image.
     confidence : Tensor
         ``(n, 1, Y, X)``, one over the variance of its noise.
+    support : Tensor, optional
+        ``(1, 1, kh, kw)``, where the kernel may be; everywhere if not given.
     """
     spread = kernel_adjoint(confidence, variance).sum(0, keepdim=True)
 
@@ -49,11 +52,15 @@ def update_kernel(
 
     right_side = kernel_adjoint(confidence * target, mean).sum((0, 1), keepdim=True)
     curvature = largest_eigenvalue(normal_product, kernel)
-    return least_on_simplex(lambda k: normal_product(k) - right_side, curvature, kernel, STEPS)
+    return least_on_simplex(lambda k: normal_product(k) - right_side, curvature, kernel, STEPS, support)
 
 
 def least_on_simplex(
-    slope: Callable[[Tensor], Tensor], curvature: Tensor | float, kernel: Tensor, steps: int
+    slope: Callable[[Tensor], Tensor],
+    curvature: Tensor | float,
+    kernel: Tensor,
+    steps: int,
+    support: Tensor | None = None,
 ) -> Tensor:
     """Minimise a quadratic function over kernels that are non-negative and sum to one.
 
@@ -62,7 +69,7 @@ def least_on_simplex(
     """
     ahead, momentum = kernel, 1.0
     for _ in range(steps):
-        following = onto_simplex(ahead - slope(ahead) / curvature)
+        following = onto_simplex(ahead - slope(ahead) / curvature, support)
         if ((ahead - following) * (following - kernel)).sum() > 0:
             momentum = 1.0
         faster = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
@@ -82,8 +89,10 @@ def largest_eigenvalue(operator: Callable[[Tensor], Tensor], like: Tensor) -> Te
     return EIGENVALUE_MARGIN * value
 
 
-def onto_simplex(kernel: Tensor) -> Tensor:
-    """Nearest kernel that is non-negative and sums to one (Duchi et al., ICML 2008)."""
+def onto_simplex(kernel: Tensor, support: Tensor | None = None) -> Tensor:
+    """Nearest kernel that is non-negative, sums to one (Duchi et al., ICML 2008), and is in its support."""
+    if support is not None:
+        kernel = kernel.masked_fill(~support, -torch.inf)
     ordered = kernel.flatten().sort(descending=True).values
     excess = ordered.cumsum(0) - 1
     thresholds = excess / torch.arange(1, ordered.numel() + 1, device=kernel.device)

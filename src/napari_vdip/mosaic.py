@@ -109,7 +109,7 @@ class Mosaic:
         """
         kernel, search, first, parts = self.kernel, 0, 0, list(self._tiles())
         if kernel is None:
-            search = self.settings.prefit_steps + self.settings.steps + self.settings.rounds
+            search = self.settings.prefit_steps + self.settings.network_steps + self.settings.rounds
         total = search + len(parts) * Plane.KNOWN_STEPS
         try:
             if start is not None and start.estimate.step >= search:

@@ -86,17 +86,3 @@ def extend(image: Tensor, kernel_size: Size) -> Tensor:
     """Continue an image to its canvas by its border pixels; `crop` undoes it."""
     top, left = (size // 2 for size in kernel_size)
     return F.pad(image, (left, left, top, top), mode="replicate")
-
-
-def centre(mean: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Move kernel and latent image by whole pixels, so that the kernel has room on all sides.
-
-    Both wrap around: what enters the kernel's window is its empty margin, and what enters the canvas
-    is estimated anew.
-    """
-    by = []
-    for dim in (-2, -1):
-        profile = kernel.movedim(dim, 0).flatten(1).sum(1)
-        position = torch.arange(len(profile), device=kernel.device) - len(profile) // 2
-        by.append(-round(float((profile * position).sum())))
-    return mean.roll(by, (-2, -1)), kernel.roll(by, (-2, -1))

@@ -139,7 +139,7 @@ class Plane:
             return
         estimate: Estimate | None = None
         try:
-            if self.settings.steps:
+            if self.settings.network_steps:
                 self._search = Search(self.image, self.settings, self.rng)
                 for estimate in self._search.estimates(start):
                     yield estimate

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_vdip.candidate import FIRST_NOISE, Candidate, annealed
+from napari_vdip.candidate import Candidate, annealed
 from napari_vdip.coarse_to_fine import from_coarse_to_fine
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
 from napari_vdip.latent import PIXEL_ROUNDS, restore
 from napari_vdip.noise import fine_detail, noise_variance
-from napari_vdip.operators import centre, extend
+from napari_vdip.operators import extend
 from napari_vdip.posterior import sparse_precision
 from napari_vdip.prediction import HeldOut
 from napari_vdip.widths import TRIALS, try_widths
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from napari_vdip.settings import Settings
 
-FIRST_WITHOUT_NETWORKS = 0.02
-"""Noise level of the first round at full resolution, in [0, 1] units, if a coarser one came before."""
 HALF_ROUNDS = 30
 """Rounds at half the resolution, if there are more than twice as many for the kernel."""
 FLOOR = 0.05
@@ -46,6 +44,9 @@ SMOOTH = 2.0
 """Fine detail, relative to the noise, up to which an image has none."""
 SHARPEST = 5.0
 """Largest sharpness of an image."""
+ROUND = 1.5
+"""Sharpness up to which round Gaussians are tried. An image with finer detail tells its blur itself, and what
+a kernel does not explain of its edges would decide for a Gaussian."""
 GAPS = (1, 2, 4)
 """Sides in pixels of what is left out, where kernels are compared. Widths are tried with the first. Over
 the narrow ones the neighbours predict an image that is all but free of noise, whatever the kernel."""
@@ -77,7 +78,6 @@ def refine(
     variance = noise_variance(image)
     window = settings.psf_shape
     before, steps = (start.step, start.steps) if start else (settings.coarse_rounds, settings.rounds)
-    kernel_rounds, half_rounds, comparisons, pixel_rounds = rounds_of(settings)
 
     def estimate(done: int, mean: Tensor, kernel: Tensor, noise: Tensor) -> Estimate:
         terms = {"noise": noise.mean().sqrt()}
@@ -86,17 +86,18 @@ def refine(
     with torch.no_grad():  # never across a yield, where the caller's code runs
         sharp = sharpness(image, variance)
         floor = floor_of(sharp, variance, settings)
+    kernel_rounds, half_rounds, comparisons, pixel_rounds = rounds_of(settings, sharp)
     if start:
         with torch.no_grad():
-            found, kernel = centre(start.posterior.mean, start.kernel)
-            candidate, first = Candidate(image, found, kernel, floor), FIRST_NOISE
+            candidate = Candidate(image, start.posterior.mean, start.kernel, floor)
+            found = start.posterior.mean.roll(candidate.confine(), (-2, -1))
     else:
-        found, first = extend(image, window), FIRST_WITHOUT_NETWORKS
+        found = extend(image, window)
         candidate = yield from from_coarse_to_fine(image, variance, floor, settings)
     mean = found
     for done in range(1, kernel_rounds + 1):
         with torch.no_grad():
-            noise = annealed(variance, done / kernel_rounds, first)
+            noise = annealed(variance, done / kernel_rounds)
             candidate.advance(noise)
             kernel = candidate.kernel
             precision = sparse_precision(found, kernel, noise.sqrt(), pooling=settings.pooling)
@@ -175,13 +176,16 @@ def psf_error_of(sharp: float, settings: Settings) -> float:
     return PSF_ERROR * sharp**2 if settings.psf_error is None else settings.psf_error
 
 
-def rounds_of(settings: Settings) -> tuple[int, int, int, int]:
+def rounds_of(settings: Settings, sharp: float = 1.0) -> tuple[int, int, int, int]:
     """Return the rounds for the kernel at both resolutions, for its comparison, for the latent image.
+
+    For the sharpness of an image: where no Gaussians are tried, the kernel has their rounds.
 
     Those from coarse to fine, which come before where there are no networks, are not counted.
     """
-    rounds = settings.rounds - settings.coarse_rounds
-    comparisons = TRIALS + len(GAPS) if settings.gaussians and rounds > 2 * TRIALS else 0
+    rounds = settings.rounds_of_refinement
+    compared = settings.gaussians and sharp <= ROUND and rounds > 2 * TRIALS
+    comparisons = TRIALS + len(GAPS) if compared else 0
     kernel = max(rounds - comparisons - PIXEL_ROUNDS, 1)
     half = HALF_ROUNDS if kernel > 2 * HALF_ROUNDS else 0
     return kernel - half, half, comparisons, rounds - kernel - comparisons

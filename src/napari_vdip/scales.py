@@ -6,7 +6,10 @@ RATIO = 2**0.5
 """Resolution of a scale, relative to the one before."""
 SMALLEST = 3
 """Side in pixels of the smallest window, where it begins: a kernel has next to no structure there."""
-ROUNDS = 10
+ROOM = 1.25
+"""Side of the windows of coarser scales, relative to that of the finest in their pixels: at first a kernel is
+not where it will be."""
+ROUNDS = 15
 """Rounds at each scale but the finest."""
 
 
@@ -16,12 +19,12 @@ def coarser_windows(window: tuple[int, int]) -> list[tuple[int, int]]:
     Examples
     --------
     >>> coarser_windows((9, 5))
-    [(3, 3), (5, 3), (7, 5)]
+    [(3, 3), (5, 3), (7, 5), (9, 5)]
     """
     windows, factor = [window], 1.0
     while max(windows[-1]) > SMALLEST:
         factor *= RATIO
-        height, width = (max(int(side / factor + 0.5) // 2 * 2 + 1, SMALLEST) for side in window)
+        height, width = (max(int(ROOM * side / factor + 0.5) // 2 * 2 + 1, SMALLEST) for side in window)
         windows.append((height, width))
     return windows[:0:-1]
 

@@ -99,7 +99,7 @@ class Search:
             self._load(start.state)
             done = start.estimate.step
             yield start.estimate
-        for step in range(done, self._settings.prefit_steps + self._settings.steps):
+        for step in range(done, self._settings.prefit_steps + self._settings.network_steps):
             yield self._advance(step)
 
     def state(self) -> State:
@@ -129,7 +129,7 @@ class Search:
         settings = self._settings
         prefit = step < settings.prefit_steps
         done = step if prefit else step - settings.prefit_steps
-        halvings = sum(done >= part * settings.steps for part in RATE_HALVINGS)
+        halvings = sum(done >= part * settings.network_steps for part in RATE_HALVINGS)
         for group in self._optimizer.param_groups:
             group["lr"] = group["rate"] * 0.5**halvings
         image_generator, kernel_generator = self._generators
@@ -140,7 +140,7 @@ class Search:
         if prefit:
             loss = prefit_loss(posterior, kernel, self._image)
         else:
-            terms = self._objective(posterior, kernel, done / settings.steps)
+            terms = self._objective(posterior, kernel, done / settings.network_steps)
             loss = -total(terms)
         self._optimizer.zero_grad()
         loss.backward()
@@ -148,7 +148,7 @@ class Search:
         return Estimate(
             "prefit" if prefit else "search",
             step + 1,
-            settings.prefit_steps + settings.steps + settings.rounds,
+            settings.prefit_steps + settings.network_steps + settings.rounds,
             posterior.detach(),
             kernel.detach(),
             {"loss": loss.detach()} | {name: value.detach() for name, value in terms.items()},

@@ -17,6 +17,9 @@ BrightVariance = Literal["exact", "official"]
 SMALLEST_CANVAS = 35
 """Side in pixels of the extreme channels' window; the five scales of the generator need 33."""
 
+NETWORK_STEPS = 400
+"""Steps of the networks where there are any and no number is named."""
+
 LARGEST_WIDTH = 1024
 """Features of a scale, eight times the published number; more would ask for all memory there is."""
 
@@ -91,11 +94,11 @@ class Settings:
     seed: int = _option(
         0, "Seed of all randomness; the same seed gives the same result on a CPU.", min=0, max=2**31 - 1
     )
-    steps: int = _option(
-        400,
+    steps: int | None = _option(
+        None,
         "Steps in which the two networks are fitted to the image. More steps take longer and fit "
         "finer detail. 0 leaves the networks out: the point spread function is then found from coarse to "
-        "fine (VDIP-Sparse only).",
+        "fine (VDIP-Sparse only). None: 0 where that is possible, else 400.",
         min=0,
         max=100_000,
         step=50,
@@ -280,15 +283,26 @@ class Settings:
         return next(name for name, those in METHODS.items() if those == switches)
 
     @property
+    def network_steps(self) -> int:
+        """Steps of the networks."""
+        if self.steps is not None:
+            return self.steps
+        return 0 if self.rounds_of_refinement and not self.prefit_steps else NETWORK_STEPS
+
+    @property
+    def rounds_of_refinement(self) -> int:
+        """Rounds of refinement without coarser scales: its closed form is that of the sparse gradient prior."""
+        return self.refinements if self.method == "VDIP-Sparse" else 0
+
+    @property
     def rounds(self) -> int:
-        """Rounds of refinement of this method: its closed form is that of the sparse gradient prior."""
-        refined = self.refinements and self.method == "VDIP-Sparse"
-        return self.refinements + self.coarse_rounds if refined else 0
+        """All rounds of refinement."""
+        return self.rounds_of_refinement and self.rounds_of_refinement + self.coarse_rounds
 
     @property
     def coarse_rounds(self) -> int:
         """Rounds from coarse to fine, which come first where there are no networks."""
-        return 0 if self.steps else coarse_rounds(self.psf_shape)
+        return 0 if self.network_steps else coarse_rounds(self.psf_shape)
 
 
 PAPER: dict[str, Any] = {
@@ -318,12 +332,12 @@ PHOTOGRAPH: dict[str, Any] = {
 }
 """For photographs blurred by motion, whose edges are sharper and sparser than those of specimens."""
 
-QUICK: dict[str, Any] = {"steps": 0}
-"""No networks: a few times faster, to try a window, and for much data."""
+NETWORKS: dict[str, Any] = {"steps": NETWORK_STEPS}
+"""The networks find the point spread function's first form, which takes many times longer."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "quick": QUICK,
     "photograph": PHOTOGRAPH,
+    "networks": NETWORKS,
     "paper": PAPER,
 }

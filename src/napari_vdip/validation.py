@@ -30,18 +30,18 @@ def check(settings: Settings) -> None:
         elif get_origin(hint) is Literal:
             _check_choice(item.name, value, get_args(hint))
         elif "max" in item.metadata and not (value is None and type(None) in get_args(hint)):
-            _check_number(item, value)
+            _check_number(item, value, whole=int in (hint, *get_args(hint)))
     if settings.bound_until < settings.similarity_from:
         raise ValueError(
             f"similarity_from: expected at most bound_until = {settings.bound_until}, so that every step "
             f"has an objective, got {settings.similarity_from}"
         )
-    if not settings.steps and not settings.rounds:
+    if not settings.network_steps and not settings.rounds:
         raise ValueError(
             "steps: expected at least 1, since only VDIP-Sparse with refinements can do without networks, "
             f"got 0 with {settings.method} and refinements = {settings.refinements}"
         )
-    if not settings.steps and settings.prefit_steps:
+    if not settings.network_steps and settings.prefit_steps:
         raise ValueError(
             "prefit_steps: expected 0, since there are no networks with steps = 0, "
             f"got {settings.prefit_steps}"
@@ -59,9 +59,9 @@ def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
         raise ValueError(f"{name}: expected one of {choices}, got {value!r}")
 
 
-def _check_number(item: Field[Any], value: Any) -> None:
-    """Check that a value is a number of the kind of the field's default, and within the field's limits."""
-    whole, limits = isinstance(item.default, int), item.metadata
+def _check_number(item: Field[Any], value: Any, *, whole: bool) -> None:
+    """Check that a value is a number, a whole one or any, and within the field's limits."""
+    limits = item.metadata
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         raise ValueError(f"{item.name}: expected {'an integer' if whole else 'a number'}, got {value!r}")
     if not limits["min"] <= value <= limits["max"]:

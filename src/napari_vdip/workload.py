@@ -102,7 +102,7 @@ def parts_of_plane(size: Size, settings: Settings, known: bool) -> list[Part]:
 
 def search_units(settings: Settings) -> Units:
     """Return what the search and the refinement that follows take."""
-    units: Units = {"prefit": settings.prefit_steps, "search": settings.steps}
+    units: Units = {"prefit": settings.prefit_steps, "search": settings.network_steps}
     if not settings.rounds:
         return units
     kernel, half, comparisons, pixels = rounds_of(settings)
