@@ -21,12 +21,13 @@ from napari_vdip.refinement import (
     FLOOR,
     GAPS,
     HALF_ROUNDS,
+    NARROW,
     PIXEL_ROUNDS,
     PSF_ERROR,
     SHARPEST,
     SMOOTH,
-    centre,
     floor_of,
+    kept_amplitude,
     psf_error_of,
     refine,
     rounds_of,
@@ -99,20 +100,6 @@ def test_what_is_named_holds_for_every_image():
     for sharp in (1, SHARPEST):
         assert floor_of(sharp, torch.full((1, 1, 8, 8), 1e-4), settings) == pytest.approx(0.003)
         assert psf_error_of(sharp, settings) == 0
-
-
-# --- centring ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("offset", [(0, 0), (2, -1), (-2, 2)])
-def test_centring_moves_the_kernel_to_the_middle_and_keeps_the_blurred_image(offset):
-    latent, kernel = pieces(48), bent_kernel(13).roll(offset, (-2, -1))
-    moved_latent, moved_kernel = centre(latent, kernel)
-    assert max(abs(position) for position in centroid(moved_kernel)) <= 0.5
-    assert sorted(moved_kernel.flatten().tolist()) == sorted(kernel.flatten().tolist())
-    inside = (..., slice(4, -4), slice(4, -4))  # the canvas wraps around
-    before, after = blur(latent, kernel), blur(moved_latent, moved_kernel)
-    torch.testing.assert_close(after[inside], before[inside], atol=1e-12, rtol=0)
 
 
 # --- refinement --------------------------------------------------------------------------------------
@@ -210,6 +197,21 @@ def test_all_rounds_are_counted_and_the_presets_have_those_at_half_the_resolutio
     assert rounds_of(Settings.preset(preset))[1] == HALF_ROUNDS
 
 
+def test_an_image_with_fine_detail_is_tried_with_no_gaussians():
+    smooth, sharp = rounds_of(Settings()), rounds_of(Settings(), SHARPEST)
+    assert smooth[2] == TRIALS + len(GAPS)
+    assert sharp[2] == 0
+    assert sum(sharp) == sum(smooth)
+
+
+def test_the_amplitude_is_that_of_half_the_resolution_where_it_shows_it():
+    wide, narrow = (gaussian(width, (15, 15), torch.device("cpu")) for width in (2 * NARROW, NARROW / 2))
+    for shifted in (wide, wide.roll((2, -3), (-2, -1))):
+        assert kept_amplitude(shifted, 1.0) == 0
+        assert 0 < kept_amplitude(shifted, 2.0) < kept_amplitude(shifted, SHARPEST) == 1
+    assert kept_amplitude(narrow, 1.0) == 1
+
+
 def test_an_image_as_small_as_its_window_is_revised_at_half_the_resolution(rng):
     image = torch.rand(1, 1, 31, 31, generator=rng)
     last = run(image, smoothed(bent_kernel(31, torch.float32)), rng, refinements=90)[-1]
@@ -242,6 +244,7 @@ def test_pixels_are_left_out_only_where_gaussians_are_wanted_and_there_are_round
             super().__init__(*arguments)
 
     monkeypatch.setattr(refinement, "HeldOut", Spy)
+    monkeypatch.setattr(refinement, "sharpness", lambda image, variance: 1.0)
     image = blur(pieces(32).float(), gaussian(1.0, (5, 5), torch.device("cpu")))
     run(image, bent_kernel(5, torch.float32), rng, refinements=rounds, gaussians=gaussians)
     assert len(held_out) == made
@@ -268,6 +271,7 @@ def test_the_free_kernel_is_kept_if_it_predicts_better_by_more_than_chance(
             return Prediction(kernel, extend(self.image, size_of(kernel)), values)
 
     monkeypatch.setattr(refinement, "HeldOut", Fake)
+    monkeypatch.setattr(refinement, "sharpness", lambda image, variance: 1.0)
     image = blur(pieces(40).float(), bent_kernel(9, torch.float32))
     last = run(image, bent_kernel(9, torch.float32), rng, refinements=2 * TRIALS + 1)[-1]
     assert len(predicted) == TRIALS + 2 * len(GAPS)

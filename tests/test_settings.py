@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, fields
 import numpy as np
 import pytest
 
-from napari_vdip.settings import METHODS, PRESETS, Settings
+from napari_vdip.settings import METHODS, NETWORK_STEPS, PRESETS, Settings
 
 
 @pytest.mark.parametrize("value", [15, (15, 15), [15, 15], np.int64(15), np.array([15, 15])])
@@ -105,7 +105,27 @@ def test_there_are_six_methods():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_only_the_method_with_a_closed_form_is_refined(name):
-    assert Settings(**METHODS[name], refinements=7).rounds == (7 if name == "VDIP-Sparse" else 0)
+    settings = Settings(**METHODS[name], refinements=7)
+    assert settings.rounds_of_refinement == (7 if name == "VDIP-Sparse" else 0)
+    assert settings.rounds == settings.rounds_of_refinement + settings.coarse_rounds
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({}, 0),
+        ({"refinements": 0}, NETWORK_STEPS),
+        ({"prior": "none"}, NETWORK_STEPS),
+        ({"variational": False}, NETWORK_STEPS),
+        ({"prefit_steps": 3}, NETWORK_STEPS),
+        ({"steps": 7}, 7),
+        ({"steps": 0}, 0),
+    ],
+)
+def test_there_are_networks_where_they_are_needed_or_asked_for(changes, steps):
+    settings = Settings(**changes)
+    assert settings.network_steps == steps
+    assert (settings.coarse_rounds > 0) == (steps == 0)
 
 
 def test_the_paper_preset_is_the_published_schedule():

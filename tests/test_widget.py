@@ -177,7 +177,7 @@ def test_the_preset_is_the_one_that_is_in_the_fields(qapp):
 def test_what_would_be_refused_is_said_when_it_is_chosen(viewer, panel):
     form = panel.form
     for box, wrong, right in (
-        (form.preset, "quick", "default"),
+        (form.preset, "networks", "default"),
         (form.basic["psf_source"], "channel", "plane"),
         (form.advanced["steps"], 0, 400),
     ):

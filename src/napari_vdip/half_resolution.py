@@ -20,6 +20,7 @@ from napari_vdip.candidate import Candidate, annealed
 from napari_vdip.kernel_update import least_on_simplex
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import Size, crop, extend, size_of
+from napari_vdip.support import grown, support_of
 
 FLOOR = 0.5
 """Floor of the gradient, in noise levels."""
@@ -77,6 +78,7 @@ class HalfResolution:
         start = extend(halved(crop(latent, size_of(kernel))), size_of(smaller))
         floor = FLOOR * float(self._variance.median().sqrt())
         self._candidate = Candidate(half, start, smaller, floor)
+        self._candidate.confine()
 
     def advance(self, progress: float) -> None:
         """Update gradient and kernel in a round at this part of all rounds."""
@@ -95,8 +97,8 @@ class HalfResolution:
         Returns
         -------
         Tensor
-            Non-negative, sums to one, at the place of `kernel`. Of all such kernels it is the one whose
-            spectrum comes nearest, with errors weighted as an image's power weights them.
+            Non-negative, sums to one, in the surroundings of `kernel`. Of all such kernels it is the one
+            whose spectrum comes nearest, with errors weighted as an image's power weights them.
         """
         side = GRID * max(size_of(kernel))
         u = np.fft.fftfreq(side)
@@ -129,7 +131,7 @@ def amplitude(values: Complex, radius: Real) -> Real:
 
 
 def nearest(target: Complex, start: Tensor, weights: Real) -> Tensor:
-    """Kernel with the shape of `start`, non-negative, of sum one, whose spectrum is nearest to a target."""
+    """Kernel around that of `start`, non-negative, of sum one, whose spectrum is nearest to a target."""
     rows, columns = size_of(start)
     scaled = torch.from_numpy(weights / weights.max())
     goal = torch.from_numpy(target)
@@ -140,4 +142,5 @@ def nearest(target: Complex, start: Tensor, weights: Real) -> Tensor:
         error: Tensor = torch.fft.ifft2(scaled * (torch.fft.fft2(centred) - goal)).real
         return error.roll((rows // 2, columns // 2), (-2, -1))[..., :rows, :columns]
 
-    return least_on_simplex(slope, 1.0, start.cpu().double(), STEPS).to(start)
+    support = grown(support_of(start)).cpu()
+    return least_on_simplex(slope, 1.0, start.cpu().double(), STEPS, support).to(start)

@@ -24,7 +24,7 @@ from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
 from napari_vdip.latent import PIXEL_ROUNDS, restore
 from napari_vdip.noise import fine_detail, noise_variance
-from napari_vdip.operators import extend
+from napari_vdip.operators import extend, size_of
 from napari_vdip.posterior import sparse_precision
 from napari_vdip.prediction import HeldOut
 from napari_vdip.widths import TRIALS, try_widths
@@ -45,13 +45,17 @@ SMOOTH = 2.0
 SHARPEST = 5.0
 """Largest sharpness of an image."""
 ROUND = 1.5
-"""Sharpness up to which round Gaussians are tried. An image with finer detail tells its blur itself, and what
-a kernel does not explain of its edges would decide for a Gaussian."""
+"""Sharpness up to which round Gaussians are tried. An image with finer detail tells its blur itself, and
+what a kernel does not explain of its edges would decide for a Gaussian."""
 GAPS = (1, 2, 4)
 """Sides in pixels of what is left out, where kernels are compared. Widths are tried with the first. Over
 the narrow ones the neighbours predict an image that is all but free of noise, whatever the kernel."""
 WORTH = 1.0
-"""Standard errors by which the free kernel has to predict better, over all gaps, to be kept."""
+"""Standard errors by which the free kernel has to predict better, over all gaps, to be kept. Each gap
+counts with its own, since those of the wide ones are ten times larger (Stouffer et al., 1949)."""
+SMALLEST_ERROR = 1e-12
+NARROW = 1.25
+"""Standard deviation in pixels of a kernel that half the resolution is too coarse for."""
 
 
 def refine(
@@ -114,7 +118,7 @@ def refine(
             done += 1
             yield estimate(done, mean, kernel, variance)
         with torch.no_grad():
-            revised = half.merged(kernel, (sharp - 1) / (SHARPEST - 1))
+            revised = half.merged(kernel, kept_amplitude(kernel, sharp))
     if comparisons:
         with torch.no_grad():
             tests = [HeldOut(image, variance, settings.pooling, gap, rng) for gap in GAPS]
@@ -124,15 +128,14 @@ def refine(
                 gaussian = next(trying)
             done += 1
             yield estimate(done, mean, kernel, variance)
-        gains, errors = [], []
+        gains = []
         for test in tests:
             with torch.no_grad():
-                gain, error = test.predict(kernel).advantage(test.predict(gaussian.kernel))
-            gains.append(gain)
-            errors.append(error)
+                gain, error = test.predict(revised).advantage(test.predict(gaussian.kernel))
+            gains.append(gain / max(error, SMALLEST_ERROR))
             done += 1
             yield estimate(done, mean, kernel, variance)
-        if sum(gains) <= WORTH * math.hypot(*errors):
+        if sum(gains) <= WORTH * math.sqrt(len(gains)):
             revised, mean = gaussian.kernel, gaussian.mean
     yield from restore(
         image,
@@ -174,6 +177,21 @@ def floor_of(sharp: float, variance: Tensor, settings: Settings) -> float:
 def psf_error_of(sharp: float, settings: Settings) -> float:
     """Return the sum of squared errors that is expected of the kernel, for the sharpness of an image."""
     return PSF_ERROR * sharp**2 if settings.psf_error is None else settings.psf_error
+
+
+def kept_amplitude(kernel: Tensor, sharp: float) -> float:
+    """Return how far a kernel, at half the resolution, keeps the amplitude that the full one has found.
+
+    All of it, 1, for the sharpest image, and for a kernel that is narrower than a few pixels.
+    """
+    places = [torch.arange(side, device=kernel.device) - side // 2 for side in size_of(kernel)]
+    profiles = kernel[0, 0].sum(1), kernel[0, 0].sum(0)
+    variances = [
+        float((profile * place**2).sum() - (profile * place).sum() ** 2)
+        for profile, place in zip(profiles, places, strict=True)
+    ]
+    narrow = sum(variances) / 2 < NARROW**2
+    return 1.0 if narrow else (sharp - 1) / (SHARPEST - 1)
 
 
 def rounds_of(settings: Settings, sharp: float = 1.0) -> tuple[int, int, int, int]:

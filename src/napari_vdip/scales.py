@@ -7,8 +7,8 @@ RATIO = 2**0.5
 SMALLEST = 3
 """Side in pixels of the smallest window, where it begins: a kernel has next to no structure there."""
 ROOM = 1.25
-"""Side of the windows of coarser scales, relative to that of the finest in their pixels: at first a kernel is
-not where it will be."""
+"""Side of the windows of coarser scales, relative to that of the finest in their pixels: at first a kernel
+is not where it will be."""
 ROUNDS = 15
 """Rounds at each scale but the finest."""
 

@@ -291,7 +291,7 @@ class Settings:
 
     @property
     def rounds_of_refinement(self) -> int:
-        """Rounds of refinement without coarser scales: its closed form is that of the sparse gradient prior."""
+        """Rounds after the coarser scales, in the closed form of the sparse gradient prior."""
         return self.refinements if self.method == "VDIP-Sparse" else 0
 
     @property
