@@ -30,6 +30,7 @@ from napari_vdip.image_file import read
 from napari_vdip.psf_measures import agreement, measure_psf, theoretical_width
 from napari_vdip.result import Deconvolution
 from napari_vdip.scenes import cells, gaussian_psf
+from napari_vdip.settings import NETWORK_STEPS
 from napari_vdip.stack import plan
 from napari_vdip.verdict import Verdict
 
@@ -254,6 +255,19 @@ def test_another_seed_is_compared_with(shown, monkeypatch):
         assert outcome(reseeding(this, (), "cpu")) == pytest.approx(expected, abs=1e-6)
     assert expected < 0.999
     assert seeds == [result.settings.seed + 1] * 2
+
+
+def test_a_run_without_networks_is_compared_with_one_that_has_them(shown, monkeypatch):
+    viewer, source, result, layers = shown
+    asked = []
+    monkeypatch.setattr(
+        deconvolution, "run_plane", lambda _, settings, **more: iter(asked.append(settings) or ())
+    )
+    alone = replace(result, settings=Settings(psf_shape=result.psf.shape[-2:]))
+    with pytest.raises(ValueError, match="expected an estimate"):
+        outcome(reseeding(checked(viewer, layers[0], (alone, source)), (), "cpu"))
+    assert alone.settings.network_steps == 0
+    assert asked[0].network_steps == NETWORK_STEPS
 
 
 # What it says

@@ -125,16 +125,23 @@ def judging(this: Checked, indices: Iterable[Index], device: str) -> Generator[N
 def reseeding(this: Checked, index: Index, device: str) -> Generator[float, None, float]:
     """Estimate a plane's point spread function with another seed, and return their `agreement`.
 
-    Yields the part that is done.
+    Without networks there is next to nothing random in a run, so the other one has them. Yields the part
+    that is done.
     """
     from napari_vdip.deconvolution import run_plane
     from napari_vdip.psf_measures import agreement
+    from napari_vdip.settings import NETWORK_STEPS
 
     ours = this.psf(index).copy()
     image, region = this.source_plane(index)
     whole = region == tuple((0, size) for size in image.shape[:2])
     before = this.result.settings
-    settings = before.replace(seed=before.seed + 1, psf_source="plane", channels="joint")
+    settings = before.replace(
+        seed=before.seed + 1,
+        steps=before.network_steps or NETWORK_STEPS,
+        psf_source="plane",
+        channels="joint",
+    )
     for progress in run_plane(image, settings, region=None if whole else region, device=device):
         if progress.estimate.step == progress.estimate.steps:  # a std map is not needed
             return agreement(ours, progress.preview().psf)

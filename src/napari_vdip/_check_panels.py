@@ -205,8 +205,8 @@ class PsfPanel(QWidget):
         )
         self.reseed = button(
             "Try another seed",
-            "Estimate the point spread function of this plane again with another seed, and say how well "
-            "both agree. Takes about as long as the run of this plane.",
+            "Estimate the point spread function of this plane again, with networks and another seed, and "
+            "say how well both agree. Takes several times longer than a run of this plane without them.",
         )
         self.export = button(
             "Export PSF...",
