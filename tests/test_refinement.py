@@ -16,7 +16,7 @@ from napari_vdip.generators import Posterior
 from napari_vdip.images import Intensities
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend, size_of
-from napari_vdip.prediction import Prediction
+from napari_vdip.prediction import PART, Prediction
 from napari_vdip.refinement import (
     FLOOR,
     GAPS,
@@ -231,7 +231,12 @@ def test_the_noise_level_falls_gradually(scene, rng):
 
 @pytest.mark.parametrize(
     ("gaussians", "rounds", "made"),
-    [(True, 2 * TRIALS + 1, len(GAPS)), (True, 2 * TRIALS, 0), (False, 2 * TRIALS + 1, 0), (False, 1, 0)],
+    [
+        (True, 2 * TRIALS + 1, 1 + len(GAPS)),
+        (True, 2 * TRIALS, 0),
+        (False, 2 * TRIALS + 1, 0),
+        (False, 1, 0),
+    ],
 )
 def test_pixels_are_left_out_only_where_gaussians_are_wanted_and_there_are_rounds(
     gaussians, rounds, made, monkeypatch, rng
@@ -261,7 +266,7 @@ def test_the_free_kernel_is_kept_if_it_predicts_better_by_more_than_chance(
     predicted = []
 
     class Fake:
-        def __init__(self, image, variance, pooling, block, rng):
+        def __init__(self, image, variance, pooling, block, rng, part=PART):
             self.image, self.block = image, block
 
         def predict(self, kernel):

@@ -17,7 +17,7 @@ from napari_vdip.operators import blur, extend, size_of
 from napari_vdip.posterior import BATCH, gradient_variances, sparse_precision
 
 PART = 0.05
-"""Part of the pixels that is left out."""
+"""Part of the pixels that is left out, if no other is named."""
 LIMIT = 3.0
 """Error, in standard deviations of the prediction, beyond which a pixel is no worse: at a few sharp edges
 all are far off, and these must not decide."""
@@ -68,6 +68,8 @@ class HeldOut:
         wider gaps takes a wide kernel or much of the prior.
     rng : torch.Generator
         Says which pixels are left out.
+    part : float
+        Part of the pixels that is left out. The more, the surer is the answer, and the less is seen.
 
     Attributes
     ----------
@@ -75,11 +77,19 @@ class HeldOut:
         ``(1, C, Y, X)``, whether a pixel is left out.
     """
 
-    def __init__(self, image: Tensor, variance: Tensor, pooling: float, block: int, rng: torch.Generator):
+    def __init__(
+        self,
+        image: Tensor,
+        variance: Tensor,
+        pooling: float,
+        block: int,
+        rng: torch.Generator,
+        part: float = PART,
+    ):
         height, width = size_of(image)
         blocks = (1, 1, -(-height // block), -(-width // block))
         lots = torch.rand(blocks, generator=rng, device=rng.device)
-        chosen = lots <= lots.min().clamp_min(PART)  # one at least
+        chosen = lots <= lots.min().clamp_min(part)  # one at least
         grown = chosen.repeat_interleave(block, -2).repeat_interleave(block, -1)
         self.left_out = grown[..., :height, :width].expand_as(image)
         number = torch.arange(chosen.numel(), device=rng.device).view_as(chosen)

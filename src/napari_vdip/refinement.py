@@ -50,10 +50,11 @@ what a kernel does not explain of its edges would decide for a Gaussian."""
 GAPS = (1, 2, 4)
 """Sides in pixels of what is left out, where kernels are compared. Widths are tried with the first. Over
 the narrow ones the neighbours predict an image that is all but free of noise, whatever the kernel."""
-WORTH = 1.0
-"""Standard errors by which the free kernel has to predict better, over all gaps, to be kept. Each gap
-counts with its own, since those of the wide ones are ten times larger (Stouffer et al., 1949)."""
-SMALLEST_ERROR = 1e-12
+LEFT_OUT = 0.2
+"""Part of the pixels that is left out to compare the free kernel with a Gaussian: more than for a width, as
+more depends on it."""
+WORTH = 4.8
+"""Standard errors by which the free kernel has to predict better, over all gaps, to be kept."""
 NARROW = 1.25
 """Standard deviation in pixels of a kernel that half the resolution is too coarse for."""
 
@@ -121,21 +122,23 @@ def refine(
             revised = half.merged(kernel, kept_amplitude(kernel, sharp))
     if comparisons:
         with torch.no_grad():
-            tests = [HeldOut(image, variance, settings.pooling, gap, rng) for gap in GAPS]
-        trying = try_widths(tests[0], window, image.device)
+            seen = HeldOut(image, variance, settings.pooling, GAPS[0], rng)
+            tests = [HeldOut(image, variance, settings.pooling, gap, rng, LEFT_OUT) for gap in GAPS]
+        trying = try_widths(seen, window, image.device)
         for _ in range(TRIALS):
             with torch.no_grad():
                 gaussian = next(trying)
             done += 1
             yield estimate(done, mean, kernel, variance)
-        gains = []
+        gains, errors = [], []
         for test in tests:
             with torch.no_grad():
                 gain, error = test.predict(revised).advantage(test.predict(gaussian.kernel))
-            gains.append(gain / max(error, SMALLEST_ERROR))
+            gains.append(gain)
+            errors.append(error)
             done += 1
             yield estimate(done, mean, kernel, variance)
-        if sum(gains) <= WORTH * math.sqrt(len(gains)):
+        if sum(gains) <= WORTH * math.hypot(*errors):
             revised, mean = gaussian.kernel, gaussian.mean
     yield from restore(
         image,

@@ -19,7 +19,7 @@ def coarser_windows(window: tuple[int, int]) -> list[tuple[int, int]]:
     Examples
     --------
     >>> coarser_windows((9, 5))
-    [(3, 3), (5, 3), (7, 5), (9, 5)]
+    [(3, 3), (5, 3), (7, 3), (9, 5)]
     """
     windows, factor = [window], 1.0
     while max(windows[-1]) > SMALLEST:

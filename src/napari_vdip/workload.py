@@ -101,7 +101,10 @@ def parts_of_plane(size: Size, settings: Settings, known: bool) -> list[Part]:
 
 
 def search_units(settings: Settings) -> Units:
-    """Return what the search and the refinement that follows take."""
+    """Return what the search and the refinement that follows take.
+
+    Of an image without fine detail: others are not compared with Gaussians, which takes less.
+    """
     units: Units = {"prefit": settings.prefit_steps, "search": settings.network_steps}
     if not settings.rounds:
         return units
