@@ -34,6 +34,7 @@ NAMES = {
     "blurred": "blurred input",
     "default": "**default preset**",
     "photograph": "`photograph` preset",
+    "networks": "`networks` preset",
     "paper": "`paper` preset",
     "SelfDeblur-like": "DIP, SelfDeblur's schedule",
     "rl_true": "Richardson-Lucy, true PSF, 30 iterations",

@@ -264,8 +264,9 @@ def test_a_run_without_networks_is_compared_with_one_that_has_them(shown, monkey
         deconvolution, "run_plane", lambda _, settings, **more: iter(asked.append(settings) or ())
     )
     alone = replace(result, settings=Settings(psf_shape=result.psf.shape[-2:]))
+    this = replace(checked(viewer, layers[0], (result, source)), result=alone)
     with pytest.raises(ValueError, match="expected an estimate"):
-        outcome(reseeding(checked(viewer, layers[0], (alone, source)), (), "cpu"))
+        outcome(reseeding(this, (), "cpu"))
     assert alone.settings.network_steps == 0
     assert asked[0].network_steps == NETWORK_STEPS
 

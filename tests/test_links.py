@@ -74,7 +74,7 @@ def test_the_figures_of_the_readme_are_those_of_the_benchmarks():
     measured = (
         text_of("docs/benchmarks.md").partition("### Levin et al., the window")[2].partition("\n### ")[0]
     )
-    assert len(figures) == 4
+    assert len(figures) == 3
     assert all(figure in measured for figure in figures)
     said = re.search(r"(\d+) seconds on .*?, (\d+\.\d+) times", readme, flags=re.S)
     speed = text_of("docs/benchmarks.md").partition("<!-- begin speed -->")[2]
