@@ -1,12 +1,12 @@
-"""The bound maximised over gradients and kernel, then over pixels, from where the networks have led.
+"""The bound maximised over gradients and kernel, then over pixels.
 
-The networks find the basin, which is what blind deconvolution is hard for; they are slow to settle in
-it. There, the posterior of the latent image has a closed form up to its weights and the kernel is a
-small quadratic problem, so cheap rounds of either take over (see ``candidate``). Without networks they
-begin at a coarse scale (see ``coarse_to_fine``). Where an image tells little, as a dense or a faint
-specimen under a compact blur does, they may be led astray: round Gaussians are tried as well (see
-``widths``), and the kernel that predicts best what was left out is kept. A kernel that is not round is
-revised at half the resolution before it is used (see ``half_resolution``).
+For a fixed kernel the posterior of the latent image has a closed form up to its weights, and for a fixed
+posterior the kernel is a small quadratic problem, so cheap rounds of either do without networks. They
+begin at a coarse scale (see ``coarse_to_fine``) or where networks have led, and go on in the gradient (see
+``candidate``). A kernel that is not round is revised at half the resolution (see ``half_resolution``).
+Where an image has no fine detail, as a dense or a faint specimen under a compact blur, a free kernel may
+be led astray: round Gaussians are tried as well (see ``widths``), and the kernel that predicts best what
+was left out is kept.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ def psf_error_of(sharp: float, settings: Settings) -> float:
 def kept_amplitude(kernel: Tensor, sharp: float) -> float:
     """Return how far a kernel, at half the resolution, keeps the amplitude that the full one has found.
 
-    All of it, 1, for the sharpest image, and for a kernel that is narrower than a few pixels.
+    For a kernel ``(1, 1, kh, kw)`` and the sharpness of its image: from 0, nothing of it, to 1, all of it,
+    for the sharpest image. A kernel narrower than `NARROW` keeps all.
     """
     places = [torch.arange(side, device=kernel.device) - side // 2 for side in size_of(kernel)]
     profiles = kernel[0, 0].sum(1), kernel[0, 0].sum(0)

@@ -98,7 +98,7 @@ class Settings:
         None,
         "Steps in which the two networks are fitted to the image. More steps take longer and fit "
         "finer detail. 0 leaves the networks out: the point spread function is then found from coarse to "
-        "fine (VDIP-Sparse only). None: 0 where that is possible, else 400.",
+        f"fine (VDIP-Sparse only). None: 0 where that is possible, else {NETWORK_STEPS}.",
         min=0,
         max=100_000,
         step=50,
@@ -333,7 +333,7 @@ PHOTOGRAPH: dict[str, Any] = {
 """For photographs blurred by motion, whose edges are sharper and sparser than those of specimens."""
 
 NETWORKS: dict[str, Any] = {"steps": NETWORK_STEPS}
-"""The networks find the point spread function's first form, which takes many times longer."""
+"""The networks find the point spread function's first form, which takes several times longer."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
