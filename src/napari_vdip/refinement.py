@@ -5,13 +5,13 @@ posterior the kernel is a small quadratic problem, so cheap rounds of either do 
 begin at a coarse scale (see ``coarse_to_fine``) or where networks have led, and go on in the gradient (see
 ``candidate``). A kernel that is not round is revised at half the resolution (see ``half_resolution``).
 Where an image has no fine detail, as a dense or a faint specimen under a compact blur, a free kernel may
-be led astray: round Gaussians are tried as well (see ``widths``), and the kernel that predicts best what
-was left out is kept.
+be led astray: round Gaussians are tried as well (see ``widths``), no wider than the image's power allows
+(see ``power``). The free kernel is kept if what was left out tells that it is not round, and if it
+predicts that no worse than the Gaussian.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,10 +22,12 @@ from napari_vdip.coarse_to_fine import from_coarse_to_fine
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
+from napari_vdip.kernels import averaged
 from napari_vdip.latent import PIXEL_ROUNDS, restore
 from napari_vdip.noise import fine_detail, noise_variance
 from napari_vdip.operators import extend, size_of
 from napari_vdip.posterior import sparse_precision
+from napari_vdip.power import widest
 from napari_vdip.prediction import HeldOut
 from napari_vdip.widths import TRIALS, try_widths
 
@@ -51,10 +53,11 @@ GAPS = (1, 2, 4)
 """Sides in pixels of what is left out, where kernels are compared. Widths are tried with the first. Over
 the narrow ones the neighbours predict an image that is all but free of noise, whatever the kernel."""
 LEFT_OUT = 0.2
-"""Part of the pixels that is left out to compare the free kernel with a Gaussian: more than for a width, as
-more depends on it."""
-WORTH = 4.8
-"""Standard errors by which the free kernel has to predict better, over all gaps, to be kept."""
+"""Part of the pixels that is left out to judge the free kernel: more than for a width, as more depends on
+it."""
+BENT = 3.0
+"""Standard errors by which a kernel has to predict better than its average over rotations to be taken for
+bent. Both pass much the same frequencies, which decide where kernels of other widths are compared."""
 NARROW = 1.25
 """Standard deviation in pixels of a kernel that half the resolution is too coarse for."""
 
@@ -124,21 +127,22 @@ def refine(
         with torch.no_grad():
             seen = HeldOut(image, variance, settings.pooling, GAPS[0], rng)
             tests = [HeldOut(image, variance, settings.pooling, gap, rng, LEFT_OUT) for gap in GAPS]
-        trying = try_widths(seen, window, image.device)
+        trying = try_widths(seen, window, image.device, widest(image))
         for _ in range(TRIALS):
             with torch.no_grad():
                 gaussian = next(trying)
             done += 1
             yield estimate(done, mean, kernel, variance)
-        gains, errors = [], []
+        with torch.no_grad():
+            bent = is_bent(revised, tests[0])
+        advantage = 0.0
         for test in tests:
             with torch.no_grad():
-                gain, error = test.predict(revised).advantage(test.predict(gaussian.kernel))
-            gains.append(gain)
-            errors.append(error)
+                gain, _ = test.predict(revised).advantage(test.predict(gaussian.kernel))
+            advantage += gain
             done += 1
             yield estimate(done, mean, kernel, variance)
-        if sum(gains) <= WORTH * math.hypot(*errors):
+        if not bent or advantage <= 0:
             revised, mean = gaussian.kernel, gaussian.mean
     yield from restore(
         image,
@@ -196,6 +200,13 @@ def kept_amplitude(kernel: Tensor, sharp: float) -> float:
     ]
     narrow = sum(variances) / 2 < NARROW**2
     return 1.0 if narrow else (sharp - 1) / (SHARPEST - 1)
+
+
+def is_bent(kernel: Tensor, held_out: HeldOut) -> bool:
+    """Whether a kernel ``(1, 1, kh, kw)`` predicts better than its average over rotations, not by chance."""
+    spun = torch.from_numpy(averaged(kernel[0, 0].cpu().numpy())).to(kernel).view_as(kernel)
+    gain, error = held_out.predict(kernel).advantage(held_out.predict(spun))
+    return gain > BENT * error
 
 
 def rounds_of(settings: Settings, sharp: float = 1.0) -> tuple[int, int, int, int]:

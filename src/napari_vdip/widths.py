@@ -22,6 +22,8 @@ FINE = 3
 TRIALS = COARSE + 2 * FINE
 NARROWEST = 0.6
 """Standard deviation in pixels of the narrowest of the first pass."""
+LEAST_RATIO = 1.1
+"""Width of the widest, relative to that of the narrowest, at least."""
 WIDEST = 0.2
 """Standard deviation of the widest, as part of the smaller side of the window."""
 
@@ -33,14 +35,17 @@ def gaussian(width: float, window: Size, device: torch.device) -> Tensor:
     return (kernel / kernel.sum()).view(1, 1, *window)
 
 
-def try_widths(held_out: HeldOut, window: Size, device: torch.device) -> Iterator[Prediction]:
-    """Try `TRIALS` widths, and yield after each the prediction to be preferred so far.
+def try_widths(
+    held_out: HeldOut, window: Size, device: torch.device, widest: float = math.inf
+) -> Iterator[Prediction]:
+    """Try `TRIALS` widths up to the widest, and yield after each the prediction to be preferred so far.
 
     Among those as good as the best up to the standard error it is that of the narrowest (Breiman et al.,
     1984, section 3.4.3): a kernel that is too wide makes structure out of noise, one that is too narrow
     only leaves some of the blur.
     """
-    first, last = math.log(NARROWEST), math.log(max(WIDEST * min(window), 2 * NARROWEST))
+    widest = min(widest, max(WIDEST * min(window), 2 * NARROWEST))
+    first, last = math.log(NARROWEST), math.log(max(widest, LEAST_RATIO * NARROWEST))
     step = (last - first) / (COARSE - 1)
     tried: dict[float, Prediction] = {}
 
@@ -54,7 +59,7 @@ def try_widths(held_out: HeldOut, window: Size, device: torch.device) -> Iterato
         step /= 2
         best = max(tried, key=lambda key: float(tried[key].densities.mean()))
         yield attempt(best - step)
-        yield attempt(best + step)
+        yield attempt(min(best + step, last))
 
 
 def preferred(predictions: list[Prediction]) -> Prediction:
