@@ -1,8 +1,8 @@
 """How wide a blur can be, by how the power of an image falls with frequency.
 
 The power of structure that looks the same at every scale falls as a power of the frequency, and a round
-Gaussian multiplies it by ``exp(-(2 pi width f)**2)``, so that its logarithm tells both by a linear fit (as in
-the APEX method of Carasso, SIAM J. Appl. Math. 61, 2001). Real structure has a finest scale of its own, which
+Gaussian multiplies it by ``exp(-(2 pi width f)**2)``: a linear fit to its logarithm tells both (as in the
+APEX method of Carasso, SIAM J. Appl. Math. 61, 2001). Real structure has a finest scale of its own, which
 passes for blur: what is found is an upper limit.
 """
 

@@ -203,7 +203,7 @@ def kept_amplitude(kernel: Tensor, sharp: float) -> float:
 
 
 def is_bent(kernel: Tensor, held_out: HeldOut) -> bool:
-    """Whether a kernel ``(1, 1, kh, kw)`` predicts better than its average over rotations, not by chance."""
+    """Whether a kernel ``(1, 1, kh, kw)`` predicts better than its average over rotations."""
     spun = torch.from_numpy(averaged(kernel[0, 0].cpu().numpy())).to(kernel).view_as(kernel)
     gain, error = held_out.predict(kernel).advantage(held_out.predict(spun))
     return gain > BENT * error
