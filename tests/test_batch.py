@@ -441,7 +441,7 @@ def test_a_bad_file_is_a_failure_of_its_own(tmp_path, stack):
     (folder / "notes.txt").write_text("not looked at")
     ends = done(batch.plan([folder], tmp_path / "out", SMALL.replace(steps=1)))
     assert [end.kind for end in ends] == ["failed"] * 6 + ["done"] + ["failed"]
-    for end, part in zip(ends, ("T=0: expected varying", "empty", "", "", "height", "NaN"), strict=False):
+    for end, part in zip(ends, ("one single value", "empty", "", "", "height", "NaN"), strict=False):
         assert part in end.reason
         assert end.reason
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["g good"]
@@ -449,14 +449,53 @@ def test_a_bad_file_is_a_failure_of_its_own(tmp_path, stack):
 
 def test_all_bad_planes_of_a_stack_are_named_at_once(tmp_path):
     array = np.stack([cells(size=48, psf_size=5, seed=seed).blurred for seed in range(5)])
-    array[1], array[3, 0, 0], array[4] = 7, np.nan, 8
+    array[1, 0, :2], array[3, 0, 0], array[4, 0, 0] = np.nan, np.nan, np.inf
     save(tmp_path / "a.tif", array)
     [end] = done(batch.plan([tmp_path / "a.tif"], tmp_path / "out", SMALL))
     with pytest.raises(ValueError, match="image, T=1") as error:
         deconvolve(array, SMALL, axes="TYX")
     for text in (end.reason, str(error.value)):
-        assert text.startswith("image, T=1: expected varying intensities, got 7.0 in every pixel; ")
+        assert text.startswith("image, T=1: expected finite intensities, got 2 that are NaN or infinite; ")
         assert text.endswith("2 more bad: T=3; T=4")
+
+
+@pytest.mark.parametrize("settings", [SMALL, SHARED])
+def test_blank_planes_pass_through_and_are_named_also_after_an_interruption(tmp_path, stack, settings):
+    path, array = stack
+    array = np.concatenate([np.zeros_like(array[:1]), array[:2], np.full_like(array[:1], 7)])
+    save(path, array)
+    work = batch.plan([path], tmp_path / "out", settings)
+    said = []
+    for event in batch.execute(work, device="cpu"):
+        said.append(report.line(event, work))
+        if event.kind == "plane" and event.number == 2:
+            break
+    events = list(batch.execute(work, device="cpu"))
+    said += [report.line(event, work) for event in events]
+    for name in ("T=0", "T=3"):
+        assert sum(f"({name}): blank, passed through" in line for line in said) == 1
+    assert said[-1].endswith("(blank: T=0; T=3)")
+    expected = deconvolve(array, settings, axes="TYX", device="cpu")
+    found = arrays(work[0].folder)
+    for name in ("latent", "std", "psf"):
+        np.testing.assert_array_equal(found[f"{name}.ome.zarr/0"], getattr(expected, name))
+    planes = events[-1].record["planes"]
+    assert [plane["stopped"] for plane in planes] == ["blank", "finished", "finished", "blank"]
+    assert [plane["noise"] for plane in planes] == expected.noise.tolist()
+    assert [plane["psf_from"] for plane in planes if plane["stopped"] == "blank"] == [None, None]
+    assert report.summary(events[-1:]) == {
+        "done": 1,
+        "skipped": 0,
+        "failed": 0,
+        "ended_early": 0,
+        "blank": 2,
+    }
+
+
+def test_an_image_of_nothing_but_blank_planes_fails(tmp_path, stack):
+    save(stack[0], np.zeros_like(stack[1]))
+    [end] = done(batch.plan([stack[0]], tmp_path / "out", SMALL))
+    assert end.reason == "image: expected varying intensities, got one single value in each of 3 planes"
 
 
 def test_a_run_can_be_repeated_from_what_is_stored_with_it(tmp_path, stack):

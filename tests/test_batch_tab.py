@@ -107,6 +107,17 @@ def test_the_tab_and_its_command_do_the_same(tab, folder, tmp_path, qtbot, qapp)
     assert column(tab, STATE) == ["done before", "done before", "failed"]
 
 
+def test_blank_planes_are_named_where_one_points_at_the_image(tab, folder, tmp_path, qtbot):
+    stack = noise(3, 36, 40)
+    stack[1] = 0
+    tifffile.imwrite(folder / "stack.tif", stack, imagej=True, metadata={"axes": "TYX"})
+    tab.what.input.setText(str(folder / "stack.tif"))
+    for state in ("done", "done before"):
+        run(tab, qtbot)
+        assert column(tab, STATE) == [state]
+        assert tab.table.item(0, STATE).toolTip() == "blank: T=1"
+
+
 def test_the_options_of_the_tab_are_those_of_the_command(tab, folder, tmp_path, qtbot, qapp):
     tab.what.input.setText(f"{folder / 'one.tif'}; {folder / 'st*.tif'}")
     tab.what.axes.setText("zyx")

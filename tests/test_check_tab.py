@@ -456,6 +456,41 @@ def test_the_list_of_planes_and_the_sliders_follow_each_other(panel, qtbot, blur
 
 
 @pytest.mark.needs_gl
+def test_of_a_blank_plane_it_is_said_that_nothing_was_estimated(panel, qtbot, blurred):
+    check, viewer = panel.check, panel._viewer
+    stack = np.stack([np.full_like(blurred, 7), blurred])
+    source = viewer.add_image(stack, name="stack")
+    result = deconvolution.deconvolve(stack, TINY, axes="ZYX", device="cpu")
+    layers = add_to_viewer(viewer, source, result)
+    viewer.layers.selection.active = layers[0]
+    viewer.dims.set_point(0, 0)
+    check.judge_all.click()
+    wait(panel, qtbot)
+    blank, other = (check.found[index].diagnosis.verdict for index in ((0,), (1,)))
+    assert (blank.answer, check.verdict.answer.text()) == ("blank", "blank")
+    assert other.answer != "blank"
+    assert "Nothing was estimated" in check.verdict.reasons.text()
+    assert check.planes.item(0).text() == "Z=0: blank"
+    assert check.calibrated.text() == texts.NO_DOUBT
+    assert not check.psf.reseed.isEnabled()
+    assert check.psf.advice.isHidden()
+    assert check.psf.use_window.isHidden()
+    check.planes.setCurrentRow(1)
+    assert check.psf.reseed.isEnabled()
+    assert not check.psf.advice.isHidden()
+
+
+def test_the_residual_of_a_blank_plane_is_zero(blurred):
+    viewer, stack = ViewerModel(), np.stack([np.full_like(blurred, 7), blurred])
+    source = viewer.add_image(stack, name="stack")
+    result = deconvolution.deconvolve(stack, TINY, axes="ZYX", device="cpu")
+    found, _ = outcome(residuals(checked(viewer, add_to_viewer(viewer, source, result)[0])))
+    assert not found[0].any()
+    assert np.isfinite(found[1]).all()
+    assert found[1].any()
+
+
+@pytest.mark.needs_gl
 def test_a_run_that_takes_the_layers_over_has_no_verdict_yet(panel):
     check = panel.check
     latent = check.subject.latent

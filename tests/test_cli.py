@@ -94,12 +94,25 @@ def test_planes_that_ended_early_are_counted_at_the_end(tmp_path, image, monkeyp
     assert (again["skipped"], again["ended_early"]) == (1, 1)
 
 
+def test_blank_planes_are_said_when_they_pass_and_counted_at_the_end(tmp_path):
+    stack = np.stack([np.zeros((48, 48), np.float32), cells(size=48, psf_size=5).blurred])
+    write_ome_tiff(tmp_path / "stack.ome.tif", stack, "ZYX")
+    command = ("run", tmp_path / "stack.ome.tif", "--output", tmp_path / "out", *SMALL)
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    assert "plane 1 of 2 (Z=0): blank, passed through" in result.stdout
+    assert result.stdout.splitlines()[-1] == "1 done, 0 done before, 0 failed, 1 of the planes blank"
+    again = [json.loads(line) for line in run(*command, "--json").stdout.splitlines()]
+    assert again[-1]["blank"] == 1
+
+
 def test_a_program_gets_an_object_in_every_line(tmp_path, image):
     (tmp_path / "empty.tif").touch()
     result = run("run", tmp_path, "--output", tmp_path / "out", "--json", *SMALL)
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert [event["event"] for event in events] == ["failed", "started", "step", "plane", "done", "summary"]
-    assert events[-1] == {"event": "summary", "done": 1, "skipped": 0, "failed": 1, "ended_early": 0}
+    counts = {"done": 1, "skipped": 0, "failed": 1, "ended_early": 0, "blank": 0}
+    assert events[-1] == {"event": "summary", **counts}
     assert [event["fraction"] for event in events if "fraction" in event] == [0.0, 1.0, 1.0, 1.0]
 
 

@@ -140,6 +140,37 @@ def test_an_image_that_fails_costs_no_other_and_says_what_it_says_in_a_serial_ru
     assert "not negative" in serial[0].reason
 
 
+@pytest.fixture(scope="module")
+def gappy(array):
+    """Like `array`, with one channel that is blank at one time and one that always is."""
+    gappy = np.concatenate([array, np.full_like(array[:, :1], 7)], axis=1)
+    gappy[0, 1] = 0
+    return gappy
+
+
+@pytest.mark.parametrize("settings", [SMALL, SHARED])
+def test_blank_planes_are_on_a_cluster_what_they_are_here(client, gappy, tmp_path, monkeypatch, settings):
+    monkeypatch.chdir(tmp_path)
+    here = deconvolve(gappy, settings, axes="TCYX", device="cpu")
+    assert here.blank == ((0, 1), (0, 2), (1, 2))
+    tifffile.imwrite("gappy.tif", gappy, photometric="minisblack", metadata={"axes": "TCYX"})
+    items = batch.plan(["gappy.tif"], "out", settings)
+    *_, end = batch.execute(items, device="cpu", client=client)
+    assert_results(items[0], here)
+    blank = [plane["name"] for plane in end.record["planes"] if plane["stopped"] == "blank"]
+    assert blank == ["T=0, C=1", "T=0, C=2", "T=1, C=2"]
+    seen = []
+    with client.as_current():
+        image = da.from_array(gappy, (1, 1, 40, 40))
+        there = deconvolve_stack(image, settings, axes="TCYX", device="cpu", progress=seen.append)
+        with pytest.raises(ValueError, match=r"image: expected varying .*, got one single value in"):
+            deconvolve_stack(image[:, 2:], settings, axes="TCYX", device="cpu")
+    for name in ("latent", "std", "psf", "noise"):
+        np.testing.assert_array_equal(getattr(there, name), getattr(here, name), err_msg=name)
+    assert (there.blank, there.stopped) == (here.blank, "finished")
+    assert {progress.index for progress in seen if progress.estimate.stage == "blank"} == set(here.blank)
+
+
 def test_the_command_works_on_a_cluster_as_it_does_alone(client, stack):
     tifffile.imwrite("empty.tif", np.zeros((1, 40, 40), np.float32))
     options = (
@@ -160,7 +191,8 @@ def test_the_command_works_on_a_cluster_as_it_does_alone(client, stack):
     assert sorted(event["event"] for event in events) == sorted(
         ["failed", "started", *["plane"] * 4, "done", "summary"]
     )
-    assert events[-1] == {"event": "summary", "done": 1, "skipped": 0, "failed": 1, "ended_early": 0}
+    counts = {"done": 1, "skipped": 0, "failed": 1, "ended_early": 0, "blank": 0}
+    assert events[-1] == {"event": "summary", **counts}
     assert ran.exit_code == 1
     assert client.status == "running"
 

@@ -213,6 +213,81 @@ def test_a_run_that_is_stopped_keeps_what_it_has():
     np.testing.assert_array_equal(result.latent[0], tiny(image[0]).latent)
 
 
+# --- blank planes ------------------------------------------------------------------------------------
+
+
+def point(*shape):
+    psf = np.zeros(shape, np.float32)
+    psf[shape[0] // 2, shape[1] // 2] = 1
+    return psf
+
+
+@pytest.mark.parametrize("changes", [{}, METHODS["DIP"], {"psf_source": "channel"}], ids=str)
+def test_an_empty_channel_passes_through_and_the_others_are_what_they_are_alone(changes):
+    seen = []
+    image = np.stack([np.full((34, 38), 7.0), picture()], -1)
+    result = tiny(image, **changes, progress=seen.append)
+    alone = tiny(picture(), **changes)
+    assert (result.blank, result.stopped, result.metadata["blank"]) == (((0,),), "finished", [[0]])
+    for name in ("latent", "psf", "std", "reblurred"):
+        expected = getattr(alone, name)
+        if expected is not None:
+            np.testing.assert_array_equal(getattr(result, name)[..., 1], expected)
+    assert (result.latent[..., 0] == 7).all()
+    assert (result.reblurred[..., 0] == 7).all()
+    assert result.std is None or not result.std[..., 0].any()
+    np.testing.assert_array_equal(result.psf[..., 0], point(5, 7))
+    assert result.noise.tolist() == [0.0, *alone.noise]
+    assert result.history[0]["stage"].tolist() == ["blank"]
+    [blank] = [where for where in seen if where.index == (0,)]
+    assert (blank.estimate.stage, blank.estimate.step, blank.estimate.steps) == ("blank", 1, 1)
+    assert (blank.preview().latent == 7).all()
+
+
+def test_a_blank_plane_keeps_a_psf_that_is_given():
+    psf = np.outer([1, 2, 3], [1, 3, 2]) / 36
+    image = np.stack([picture(), np.zeros((34, 38))])
+    result = deconvolve(image, axes="ZYX", psf=psf, device="cpu", samples=2)
+    np.testing.assert_allclose(result.psf[1], psf, rtol=1e-6)
+    assert result.blank == ((1,),)
+    assert not result.latent[1].any()
+    assert not result.std[1].any()
+
+
+def test_joint_channels_are_blank_together_and_one_alone_is_refused():
+    image = picture((2, 2, 34, 38))
+    image[1] = [[[3]], [[4]]]
+    result = tiny(image, axes="TCYX", channels="joint")
+    assert result.blank == ((1,),)
+    np.testing.assert_array_equal(result.latent[1], image[1])
+    image[0, 0] = 3
+    with pytest.raises(ValueError, match=r"^image, T=0: expected varying intensities, got 3\.0 in every"):
+        tiny(image, axes="TCYX", channels="joint")
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "got"),
+    [
+        ((34, 38), None, "one single value"),
+        ((34, 38, 2), None, "one single value in each of 2 planes"),
+        ((3, 34, 38), "TYX", "one single value in each of 3 planes"),
+    ],
+)
+@pytest.mark.parametrize("source", ["plane", "channel"])
+def test_an_image_of_nothing_but_blank_planes_is_refused_at_the_door(shape, axes, got, source):
+    with pytest.raises(ValueError, match=f"^image: expected varying intensities, got {got}$"):
+        run(np.ones(shape), axes=axes, device="cpu", psf_source=source, **TINY)  # before the first step
+
+
+def test_a_region_is_blank_by_what_is_read_for_it():
+    image = picture((2, 34, 200))
+    image[0, :, :90] = 5
+    result = tiny(image, axes="ZYX", region=np.s_[:, 4:20])
+    assert result.blank == ((0,),)
+    assert (result.latent[0] == 5).all()
+    assert tiny(image, axes="ZYX", region=np.s_[:, 40:80]).blank == ()
+
+
 def test_a_run_can_be_driven_step_by_step():
     steps = run(picture(), device="cpu", **TINY)
     assert next(steps).estimate.step == 1
@@ -294,7 +369,7 @@ def test_networks_that_break_down_end_with_a_finite_result(monkeypatch, step, re
         (np.zeros((0, 40)), {}, r"image: expected .*\(0, 40\)"),
         (np.where(picture() > 199, np.nan, picture()), {}, "image: expected finite .*got [1-9]"),
         (np.where(picture() > 199, np.inf, picture()), {}, "image: expected finite .*got [1-9]"),
-        (np.full((40, 40), 3), {}, "image: expected varying .*got 3 in every"),
+        (np.full((40, 40), 3), {}, "image: expected varying .*got one single value"),
         (picture() + 0j, {}, "image: expected .*got complex128"),
         (picture() > 100, {}, "image: expected .*got bool"),
         (np.full((40, 40), "a"), {}, "image: expected .*got <U1"),
@@ -312,9 +387,9 @@ def test_networks_that_break_down_end_with_a_finite_result(monkeypatch, step, re
         (picture(), {"psf_size": 5}, "psf_size: expected a field of Settings"),
         (picture(), {"device": "abacus"}, "device: expected one of .*'abacus'"),
         (
-            np.stack([picture(), np.zeros((34, 38))]),
+            np.stack([picture(), np.full((34, 38), np.nan)]),
             {"axes": "TYX"},
-            r"image, T=1: expected varying .*got 0\.0",
+            "image, T=1: expected finite .*got 1292",
         ),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_vdip.images import Intensities, as_array, check_plane
+from napari_vdip.images import LARGEST_INTENSITY, Intensities, as_array, check_plane, is_blank
 from napari_vdip.settings import Settings
 
 REAL_TYPES = ["u1", "i1", "u2", ">u2", "i2", "u4", "i8", ">i4", "f2", "f4", ">f4", "f8", ">f8", "g"]
@@ -114,7 +114,10 @@ def grey(height, width):
         (spoiled(np.nan), "expected finite intensities, got 1 that"),
         (spoiled(np.inf), "expected finite intensities, got 1 that"),
         (spoiled(-np.inf), "expected finite intensities, got 1 that"),
-        (np.full((40, 40, 1), 7), "expected varying intensities, got 7 in every"),
+        (np.full((40, 40, 1), np.nan), "expected finite intensities, got 1600 that"),
+        (np.ma.masked_equal(np.full((40, 40, 1), 7), 7), "expected no masked pixels, got 1600"),
+        (np.full((40, 40, 1), 2 * LARGEST_INTENSITY), "expected intensities of at most 1e\\+35"),
+        (np.full((26, 40, 1), 7), r"height of at least 27 pixels for a psf_shape of \(9, 9\), got 26"),
         (spoiled(0.0) * [0, 1], r"expected varying intensities, got 0\.0 in every"),
         (grey(26, 40), r"height of at least 27 pixels for a psf_shape of \(9, 9\), got 26"),
         (grey(40, 26), r"width of at least 27 pixels for a psf_shape of \(9, 9\), got 26"),
@@ -123,6 +126,14 @@ def grey(height, width):
 def test_a_plane_that_cannot_be_deconvolved_is_refused(plane, message):
     with pytest.raises(ValueError, match=f"^image, T=3: .*{message}"):
         check_plane(plane, Settings(psf_shape=9, prior="sparse"), "image, T=3")
+
+
+def test_a_plane_is_blank_if_no_channel_varies():
+    blank = np.full((40, 40, 2), [7, 9], np.uint16)
+    check_plane(blank, Settings(psf_shape=9))
+    assert is_blank(blank)
+    assert not is_blank(spoiled(0.0) * [0, 1])
+    assert not is_blank(np.full((40, 40, 1), np.nan))
 
 
 @pytest.mark.parametrize("prior", ["none", "sparse", "extreme"])

@@ -161,6 +161,25 @@ def test_planes_that_a_run_did_not_reach_are_not_trusted():
     assert (third.verdict.answer, third.psf) == ("do not trust", None)
 
 
+def test_a_blank_plane_is_said_to_be_blank_and_is_not_judged(tmp_path):
+    image = specimen("nuclei", PSF, size=48, seed=0).blurred
+    stack = np.stack([np.zeros_like(image), image])
+    result = deconvolve(stack, axes="ZYX", psf_shape=5, steps=1, refinements=1, samples=2, device="cpu")
+    for source in (stack, None):
+        blank, other = diagnose(result, source)
+        assert (blank.verdict.answer, blank.psf) == ("blank", None)
+        assert "Nothing was estimated" in blank.verdict.reasons[0]
+        assert other.verdict.answer != "blank"
+    write_ome_tiff(tmp_path / "stack.ome.tif", stack, "ZYX")
+    work = batch.plan([tmp_path / "stack.ome.tif"], tmp_path / "out", result.settings)
+    assert [event.kind for event in batch.execute(work, device="cpu")][-1] == "done"
+    assert load(tmp_path / "out" / "stack").result.blank == result.blank == ((0,),)
+    _, (blank, other) = lines(tmp_path / "out")
+    assert blank["verdict"]["answer"] == "blank"
+    assert other["verdict"]["answer"] != "blank"
+    assert "Z=0: The plane is blank" in run("--device", "cpu", tmp_path / "out").stdout
+
+
 def test_a_region_is_compared_with_its_part_of_the_source():
     image = specimen("filaments", PSF, size=96, seed=3).blurred
     part = deconvolve(image, psf=PSF, region=((10, 74), (20, 90)), samples=2, device="cpu")

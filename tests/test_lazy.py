@@ -95,6 +95,47 @@ def test_every_kind_of_array_gives_the_same_result(kind, channels):
     assert made.reblurred is None
 
 
+LAZY = [np.asarray, dask.array.from_array, zarr_of]
+
+
+@pytest.mark.parametrize("kind", LAZY)
+@pytest.mark.parametrize("source", ["plane", "channel"])
+def test_blank_planes_of_every_kind_of_array_pass_through(kind, source):
+    stack = np.stack([np.zeros((36, 40)), blobs(1), np.full((36, 40), 9.0)])
+    out = {name: np.full(stack.shape, -1, np.float32) for name in ("latent", "std", "reblurred")}
+    given = {"axes": "ZYX", "psf_source": source, **TINY}
+    result = deconvolve_stack(kind(stack), **given, out=out)
+    alone = deconvolve(stack[1], **{**given, "axes": "YX"})
+    assert (result.blank, result.stopped) == (((0,), (2,)), "finished")
+    for name in out:
+        np.testing.assert_array_equal(out[name][1], getattr(alone, name))
+    for at in (0, 2):
+        assert (out["latent"][at] == stack[at]).all()
+        assert (out["reblurred"][at] == stack[at]).all()
+        assert not out["std"][at].any()
+        assert (result.psf[at].sum(), result.psf[at, 2, 2]) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", LAZY)
+@pytest.mark.parametrize(("shape", "axes"), [((36, 40), "YX"), ((3, 36, 40), "ZYX")])
+@pytest.mark.parametrize("source", ["plane", "channel"])
+def test_an_array_of_nothing_but_blank_planes_is_refused(kind, shape, axes, source):
+    with pytest.raises(ValueError, match=r"^image: expected varying .*got one single value"):
+        deconvolve_stack(kind(np.ones(shape)), axes=axes, psf_source=source, **TINY)
+
+
+def test_whether_a_plane_is_blank_costs_no_other_reading():
+    class Empty(Generated):
+        def __getitem__(self, at):
+            return super().__getitem__(at) * (at[0] == 1)
+
+    for source, times in (("plane", 1), ("channel", 2)):
+        stack = Empty((2, 2, 36, 40))
+        result = deconvolve_stack(stack, axes="TZYX", psf_source=source, **TINY)
+        assert result.blank == ((0, 0), (0, 1))
+        assert sorted(stack.read) == sorted([*np.ndindex(2, 2)] * times)
+
+
 @pytest.mark.parametrize("axes", ["CYX", "YXC", "XCY"])
 @pytest.mark.parametrize("channels", ["separate", "joint"])
 @pytest.mark.parametrize("out", [lambda a: np.full(a.shape, -1, np.float64), zarr_of])
@@ -269,6 +310,20 @@ def test_the_psf_of_a_channel_is_that_of_its_most_detailed_plane(searches, lazy)
     assert result.settings.psf_source == "channel"
     for array in (result.latent, result.std, result.reblurred, result.noise):
         assert np.isfinite(array).all()
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_no_blank_plane_gives_a_channel_its_psf(searches, lazy):
+    stack = np.stack([[np.zeros((36, 40)), blobs(0)], [blobs(1), blobs(2)], [np.ones((36, 40))] * 2])
+    stack = np.concatenate([stack, np.full((3, 1, 36, 40), 7)], axis=1)  # the last channel is empty
+    image = dask.array.from_array(stack, (1, 1, 36, 40)) if lazy else stack
+    result = deconvolve(image, axes="TCYX", psf_source="channel", **TINY)
+    assert len(searches) == 2
+    assert result.blank == ((0, 0), (0, 2), (1, 2), (2, 0), (2, 1), (2, 2))
+    for index in np.ndindex(3, 3):
+        assert (result.psf[index][2, 2] == 1) == (index in result.blank)
+    np.testing.assert_array_equal(result.psf[0, 1], result.psf[1, 1])
+    np.testing.assert_array_equal(result.latent[1, 0], deconvolve(stack[1, 0], **TINY).latent)
 
 
 def test_joint_channels_and_stacks_without_channels_have_one_psf(searches):

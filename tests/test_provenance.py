@@ -272,6 +272,18 @@ def test_results_of_a_file_that_is_gone_are_opened_and_say_so(viewer, tmp_path):
         Recipe.from_layer(latent).command()
 
 
+def test_results_with_blank_planes_are_not_said_to_have_ended_early(viewer, tmp_path):
+    stack = noise(3, 36, 40)
+    stack[1] = 0
+    opened(viewer, tmp_path / "stack.tif", stack, imagej=True, metadata={"axes": "ZYX"})
+    words = command([tmp_path / "stack.tif"], tmp_path / "out", TINY)
+    assert CliRunner().invoke(app, shlex.split(words)[1:]).exit_code == 0
+    record = str(tmp_path / "out" / "stack" / "napari-vdip.json")
+    latent, *_ = (Layer.create(*layer) for layer in get_reader(record)(record))
+    assert (latent.metadata[KEY]["stopped"], latent.metadata[KEY]["blank"]) == ("finished", [[1]])
+    assert Recipe.caveat(latent) == ""
+
+
 def test_what_no_command_can_do_is_said(viewer, tmp_path):
     stack = opened(viewer, tmp_path / "stack.tif", noise(6, 36, 40))
     whole, one = read_layer(stack, "ZYX"), read_layer(stack, "ZYX", (2, 0, 0))

@@ -423,6 +423,23 @@ def test_all_planes_of_a_stack_are_deconvolved(viewer, panel, go):
     assert len(latent.metadata[KEY]["noise"]) == 6
 
 
+def test_blank_planes_of_a_stack_pass_through_and_are_named(viewer, panel, go):
+    stack = spots(3, 40, 48)
+    stack[1] = 4
+    viewer.add_image(stack, name="spots")
+    panel.inputs.planes.value = "all planes"
+    panel.inputs.axes.value = "ZYX"
+    go()
+    assert panel.status.value.startswith("finished after")
+    assert panel.status.value.endswith(", blank: Z=1")
+    latent = viewer.layers["spots latent"]
+    assert (latent.data[1] == 4).all()
+    assert np.isfinite(latent.data).all()
+    assert latent.metadata[KEY]["blank"] == [[1]]
+    assert panel.course.curves[(1,)].stages == ["blank"]
+    assert ready(panel)
+
+
 def test_a_second_run_takes_the_layers_over_or_adds_new_ones(viewer, panel, go):
     viewer.add_image(spots(), name="spots")
     go()

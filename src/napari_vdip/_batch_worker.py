@@ -86,7 +86,7 @@ class State:
     seconds : float
         Time spent on it.
     reason : str
-        For a failure: why.
+        For a failure: why. Else what is to be said, such as which planes are blank.
     """
 
     number: int
@@ -111,6 +111,7 @@ def batching(batch: Batch, stop: Event) -> Generator[list[Item] | State]:
 def _states(batch: Batch, stop: Event) -> Generator[list[Item] | State]:
     from napari_vdip.batch import execute
     from napari_vdip.devices import choose_device
+    from napari_vdip.report import blank_note
 
     items = batch.plan()
     yield items
@@ -126,7 +127,7 @@ def _states(batch: Batch, stop: Event) -> Generator[list[Item] | State]:
                 kind="stopped" if stopping and not ended else event.kind,
                 fraction=1.0 if ended else event.fraction,
                 seconds=now - since,
-                reason=event.reason,
+                reason=event.reason or blank_note(event.record or {}),
             )
             if event.kind != "step" or stopping or now >= due:
                 yield state

@@ -152,8 +152,10 @@ class CheckControls(QWidget):
             panel.use_window.setText(texts.use_window(news.psf))
         panel.facts.show_facts(facts)
         panel.picture.setVisible(news is not None)
-        panel.advice.setVisible(news is not None)
-        panel.use_window.setVisible(news is not None and bool(news.psf.advice) and not this.given)
+        estimated = news is not None and not news.blank
+        panel.advice.setVisible(estimated)
+        advised = news is not None and bool(news.psf.advice) and not this.given
+        panel.use_window.setVisible(estimated and advised)
 
     def show_std(self, this: Checked, news: News | None) -> None:
         """Say what the std map shows, if there is one, and how far it is calibrated."""

@@ -102,6 +102,11 @@ class News:
     diagnosis: Diagnosis | None = None
     problem: str = ""
 
+    @property
+    def blank(self) -> bool:
+        """Whether the plane is known to be blank: nothing was estimated."""
+        return self.diagnosis is not None and self.diagnosis.verdict.answer == "blank"
+
 
 def judging(this: Checked, indices: Iterable[Index], device: str) -> Generator[News, None, None]:
     """Judge planes one after the other; of each, measure its point spread function first."""
@@ -154,8 +159,10 @@ def residuals(this: Checked) -> Generator[None, None, tuple[NDArray[Any], tuple[
 
     Returns the array and the width of the border along y and x, which is zero where the run has kept its
     re-blurred image. Yields after each plane. The residual of a colour image is the sum over its
-    colours over the root of their number, so that noise keeps a standard deviation of one.
+    colours over the root of their number, so that noise keeps a standard deviation of one. That of a blank
+    plane is zero.
     """
+    from napari_vdip.images import is_blank
     from napari_vdip.residual import noise_units, valid_reblurred
 
     planes, settings = this.planes, this.result.settings
@@ -174,7 +181,9 @@ def residuals(this: Checked) -> Generator[None, None, tuple[NDArray[Any], tuple[
         else:
             reblurred, inside = valid_reblurred(planes.take(this.result.latent, index), this.psf(index))
             image = image[inside]
-        inner.put(found, index, noise_units(image, reblurred, settings).astype(np.float32))
+        blank = is_blank(image)  # it has no noise
+        units = np.zeros(image.shape) if blank else noise_units(image, reblurred, settings)
+        inner.put(found, index, units.astype(np.float32))
         yield
     if this.latent.rgb:
         found = found.sum(-1) / np.float32(np.sqrt(found.shape[-1]))

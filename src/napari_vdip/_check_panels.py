@@ -35,6 +35,7 @@ COLOURS = {
     "good": ("#2e7d32", "white"),
     "look closer": ("#ffb300", "black"),
     "do not trust": ("#b71c1c", "white"),
+    "blank": ("#616161", "white"),
 }
 """Background and text of a verdict, which is also in words."""
 MEANINGS = {

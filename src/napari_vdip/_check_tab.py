@@ -263,7 +263,8 @@ class CheckTab(CheckControls):
         self.show_verdict(news, self._why_none(reached))
         self.show_psf(this, self.index, news, self._agreements.get(self.index))
         self.psf.export.setEnabled(reached and not doing)
-        self.psf.reseed.setEnabled(reached and free and not this.given and this.source is not None)
+        estimated = not this.given and not (news is not None and news.blank)
+        self.psf.reseed.setEnabled(reached and free and estimated and this.source is not None)
         has_input, has_std = this.source is not None, this.result.std is not None
         self.residual.setEnabled(has_input and free)
         self.compare.setEnabled(has_input and reached and free)

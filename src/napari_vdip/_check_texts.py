@@ -25,6 +25,7 @@ CALIBRATED = (
     "intensities are within two standard deviations. <b>Not calibrated</b> where it was not found: then "
     "the map is too small, also if the verdict is good."
 )
+NO_DOUBT = "The plane is blank: nothing was estimated, and the std map is zero."
 VEIL = "Blue covers what is not known: fully where the std is that of the whole latent image, or more."
 UNITS = {"micrometer": "µm", "pixel": "px"}
 
@@ -87,6 +88,8 @@ def calibrated(found: Diagnosis | None) -> str:
     """Say how far the std map is calibrated, and first what the verdict makes of that."""
     if found is None or found.verdict.answer == "good":
         return CALIBRATED
+    if found.verdict.answer == "blank":
+        return NO_DOUBT
     return f"<b>Here it is likely too small</b>, since the verdict is {found.verdict.answer}. {CALIBRATED}"
 
 

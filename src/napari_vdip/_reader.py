@@ -33,12 +33,12 @@ def read_results(path: str) -> list[LayerTuple]:
 
     from napari_vdip._layers import KEY, layer_data
     from napari_vdip._provenance import RECIPE, Recipe
-    from napari_vdip.course import FINISHED
+    from napari_vdip.course import BLANK, FINISHED
     from napari_vdip.inspection import load
 
     stored = load(Path(path).parent, compare=False)
     record, result = stored.record, stored.result
-    early = [why for why in stored.ended.values() if why != FINISHED]
+    early = [why for why in stored.ended.values() if why not in (FINISHED, BLANK)]
     result = replace(result, stopped=early[0] if early else FINISHED)
     recipe = Recipe.from_record(record, result.settings)
     about = [stored.psf.spacing.get(axis, (1.0, None)) for axis in result.axes]

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_vdip._results import Preview
 from napari_vdip._worker import Orders, deconvolving, duration, release_memory
-from napari_vdip.stack import plan
+from napari_vdip.stack import listed, plan
 
 if TYPE_CHECKING:
     from napari_vdip._layers import Array, Picture
@@ -188,7 +188,10 @@ class Session(QObject):
 
     def _on_result(self, result: Deconvolution) -> None:
         self._layers.show(result, final=True)
-        self.told.emit(f"{result.stopped} after {duration(result.seconds)} on {result.device}", 1, 1)
+        names = [self.planes.name(index) for index in result.blank]
+        blank = f", blank: {listed(names)}" if names else ""
+        took = f"{result.stopped} after {duration(result.seconds)} on {result.device}"
+        self.told.emit(took + blank, 1, 1)
         self.ended.emit(result)
 
     # napari's workers are meant to notify of errors and warnings themselves, but with PyQt6 they do not.

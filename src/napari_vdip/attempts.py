@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_vdip.blank import Blank
 from napari_vdip.checkpoint import Checkpoint, CheckpointFile, UnfitError, begin_anew, fingerprint
 from napari_vdip.course import FINISHED, Course
 from napari_vdip.devices import is_out_of_memory, release_memory
+from napari_vdip.images import is_blank
 from napari_vdip.mosaic import Mosaic, is_large
 from napari_vdip.plane import Plane
 
@@ -59,6 +61,8 @@ class Outcome:
         Time spent on it in earlier processes.
     stopped : str
         `FINISHED`, or why it ended early.
+    blank : bool
+        Whether the plane is blank: it passed through.
     """
 
     restored: Restored
@@ -67,6 +71,7 @@ class Outcome:
     settings: Settings
     seconds: float
     stopped: str
+    blank: bool
 
 
 def attempt(
@@ -74,11 +79,11 @@ def attempt(
     settings: Settings,
     device: torch.device,
     kernel: Tensor | None,
-    where: Callable[[float, Estimate, Plane | Mosaic], Progress],
+    where: Callable[[float, Estimate, Plane | Mosaic | Blank], Progress],
     path: Path | None = None,
     enough: Mapping[str, int] = MappingProxyType({}),
 ) -> Generator[Progress, bool | None, Outcome]:
-    """Deconvolve a plane step by step.
+    """Deconvolve a plane step by step; one that is blank passes through in one.
 
     If there is too little memory for the search or for a tile, it is tried again with a smaller one, and a
     warning says so. A kernel that was found by then is not lost.
@@ -113,14 +118,16 @@ def attempt(
         if 0 < found_at <= start.estimate.step:
             found = when_found(start, found_at)
     course = Course(last)
-    plane: Plane | Mosaic | None = None
+    blank = is_blank(image)
+    plane: Plane | Mosaic | Blank | None = None
     estimate: Estimate | None = None
     while True:
         if start:
             course.begin(start.history)
         try:
             large = is_large((image.shape[0], image.shape[1]), settings, kernel is not None)
-            plane = (Mosaic if large else Plane)(image, settings, device, kernel)
+            kind = Blank if blank else Mosaic if large else Plane
+            plane = kind(image, settings, device, kernel)
             stopped = FINISHED
             for estimate in plane.estimates(start):
                 stopped = course.follow(estimate)
@@ -138,7 +145,7 @@ def attempt(
                     break
             kept = course.kept
             restored = plane.result(kept)
-            return Outcome(restored, kept.kernel, course.history, settings, seconds, stopped)
+            return Outcome(restored, kept.kernel, course.history, settings, seconds, stopped, blank)
         except UnfitError as error:
             if not (start and path):
                 raise

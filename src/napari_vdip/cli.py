@@ -263,7 +263,8 @@ def print_summary(ends: Sequence[Event], json: bool) -> None:
         say(json_format.dumps({"event": "summary", **counts}))
         return
     early = f", {counts['ended_early']} of the planes ended early" if counts["ended_early"] else ""
-    say(f"{counts['done']} done, {counts['skipped']} done before, {counts['failed']} failed{early}")
+    blank = f", {counts['blank']} of the planes blank" if counts["blank"] else ""
+    say(f"{counts['done']} done, {counts['skipped']} done before, {counts['failed']} failed{early}{blank}")
     for end in ends:
         if end.kind == "failed":
             say(f"failed: {end.item.path}: {end.reason}", err=True)

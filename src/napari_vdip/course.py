@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CHECK_EVERY = 10
 """Steps between looks at whether the objective is finite, which make a GPU wait."""
 FINISHED = "finished"
+BLANK = "blank"
+"""How a plane ends that holds a single value: it passes through."""
 TERMS = ("loss", *OBJECTIVE, "noise")
 """What a stage may tell of its steps."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 from pathlib import Path
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 
 from napari_vdip.attempts import STOPPED_BY_USER, attempt, reduced
 from napari_vdip.checkpoint import remove
-from napari_vdip.course import FINISHED
+from napari_vdip.course import BLANK, FINISHED
 from napari_vdip.devices import choose_device, describe, release_memory
-from napari_vdip.images import as_source
+from napari_vdip.images import as_source, is_blank
 from napari_vdip.mosaic import searched
 from napari_vdip.plane import Plane
 from napari_vdip.result import Deconvolution, Progress
 from napari_vdip.settings import Settings
-from napari_vdip.source import Sink, Source, given_psfs
+from napari_vdip.source import Sink, Source, check_not_all_blank, given_psfs
 from napari_vdip.stack import plan
 
 if TYPE_CHECKING:
@@ -28,13 +29,17 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_vdip.blank import Blank
     from napari_vdip.estimate import Estimate
     from napari_vdip.mosaic import Mosaic
+    from napari_vdip.stack import Plan
     from napari_vdip.tiling import Region
 
 
 Array = NDArray[np.float32]
 
+NO_DETAIL = -math.inf
+"""Amount of detail of a blank plane, which no kernel is estimated on."""
 _ENOUGH: dict[tuple[str, Settings], Mapping[str, int]] = {}
 """What had to be made smaller in this process, for each stack of which it does planes one by one."""
 
@@ -60,7 +65,8 @@ def deconvolve(
     image : array
         ``(Y, X)``, or ``(Y, X, C)`` with up to four channels, of any real type; with `axes`, any stack of
         planes. Of arrays that are read in parts, as those of Dask and Zarr, one plane is read at a time.
-        See `deconvolve_stack` for results larger than memory.
+        See `deconvolve_stack` for results larger than memory. Blank planes of a stack pass through, see
+        `Deconvolution.blank`.
     settings : Settings, optional
         What to do; ``Settings()`` if not given, ``Settings.paper()`` for the published method.
     axes : str, optional
@@ -161,7 +167,16 @@ def run(
     target = choose_device(device)
     source, sink, settings, psf = prepare(image, settings, axes, psf, region, out, changes)
     path = _checked(checkpoint, len(source.planes.indices))
-    return _run(source, sink, settings, psf, target, path=path)
+    return _not_all_blank(_run(source, sink, settings, psf, target, path=path), source.planes)
+
+
+def _not_all_blank(
+    steps: Generator[Progress, bool | None, Deconvolution], planes: Plan
+) -> Generator[Progress, bool | None, Deconvolution]:
+    """Refuse the result if all planes were blank, which is known late of an array that is read in parts."""
+    result = yield from steps
+    check_not_all_blank(len(result.blank), planes)
+    return result
 
 
 def prepare(
@@ -188,6 +203,8 @@ def prepare(
     elif settings.psf_source == "given":
         raise ValueError("psf: expected a point spread function with psf_source = 'given', got None")
     source = Source(array, planes, settings, region)
+    if isinstance(array, np.ndarray):
+        source.check()
     return source, Sink(source.planes, settings, out), settings, psf
 
 
@@ -202,7 +219,7 @@ def run_plane(
     checkpoint: str | Path | None = None,
     stack: str = "",
 ) -> Generator[Progress, bool | None, Deconvolution]:
-    """Deconvolve one plane ``(Y, X, C)`` of a stack, as `run` does in its turn.
+    """Deconvolve one plane ``(Y, X, C)`` of a stack, as `run` does in its turn, which may be blank.
 
     Parameters
     ----------
@@ -247,7 +264,7 @@ def _run(
     """Loop over planes and their steps."""
     started, before = time.perf_counter(), 0.0
     planes, total = source.planes, len(source.planes.indices)
-    noise, history, smaller = {}, {}, {}
+    noise, history, smaller, blank = {}, {}, {}, []
     stopped, kernel, enough = FINISHED, shared, enough or {}
     try:
         for number, (index, known) in enumerate(in_turn(source, settings), start=1):
@@ -262,12 +279,16 @@ def _run(
             sink.put(index, outcome.restored.cut(source.inside))
             noise[index], history[index] = outcome.restored.noise, outcome.history
             smaller[index] = enough = reduced(settings, outcome.settings)
+            if outcome.blank:
+                blank.append(index)
             before += outcome.seconds
             if stopped != FINISHED:
                 stopped += f" ({planes.name(index)})" if planes.name(index) else ""
                 break
     finally:
         release_memory()
+    if stopped == FINISHED and len(blank) == total:
+        stopped = BLANK
     reached = sorted(noise)
     return Deconvolution(
         latent=sink.arrays["latent"],
@@ -283,6 +304,7 @@ def _run(
         seconds=before + time.perf_counter() - started,
         stopped=stopped,
         region=source.bounds,
+        blank=tuple(sorted(blank)),
     )
 
 
@@ -292,7 +314,7 @@ def _progress(
     inside: Region,
     before: float,
     estimate: Estimate,
-    plane: Plane | Mosaic,
+    plane: Plane | Mosaic | Blank,
 ) -> Progress:
     """Say where a run is that has taken some time before it was started."""
     return Progress(*which, estimate, before + time.perf_counter() - started, plane, inside)
@@ -315,8 +337,8 @@ def in_turn(
 ) -> Iterator[tuple[tuple[int, ...], bool]]:
     """Give the index of every plane in turn, and whether it has the kernel of the plane before.
 
-    For one kernel a channel, the plane with the most detail comes first; unless the `details` of all planes
-    are given, they are read to find it.
+    For one kernel a channel, the plane with the most detail comes first, and blank ones, which have their
+    own, last; unless the `details` of all planes are given, they are read to find it.
     """
     if settings.psf_source != "channel":
         yield from ((index, False) for index in source.planes.indices)
@@ -326,13 +348,19 @@ def in_turn(
         return details[index] if details is not None else amount_of_detail(source.read(index), settings)
 
     for group in source.planes.groups:
-        first = max(group, key=amount) if len(group) > 1 else group[0]
-        yield first, False
-        yield from ((index, True) for index in group if index != first)
+        amounts = {index: amount(index) for index in group} if len(group) > 1 else dict.fromkeys(group, 0.0)
+        varied = [index for index in group if amounts[index] != NO_DETAIL]
+        if varied:
+            first = max(varied, key=amounts.__getitem__)
+            yield first, False
+            yield from ((index, True) for index in varied if index != first)
+        yield from ((index, False) for index in group if amounts[index] == NO_DETAIL)
 
 
 def amount_of_detail(image: NDArray[Any], settings: Settings) -> float:
     """Return how much detail there is where a plane ``(Y, X, C)`` would be searched for its kernel."""
+    if is_blank(image):
+        return NO_DETAIL
     return searched(Plane(image, settings, torch.device("cpu")))[1]
 
 

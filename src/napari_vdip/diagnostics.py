@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_vdip import stack
 from napari_vdip.course import FINISHED
-from napari_vdip.images import as_source
+from napari_vdip.images import as_source, is_blank
 from napari_vdip.psf_measures import PsfMeasures, measure_psf, theoretical_width
 from napari_vdip.residual import (
     Clipping,
@@ -19,7 +19,7 @@ from napari_vdip.residual import (
     valid_reblurred,
 )
 from napari_vdip.tiling import WHOLE
-from napari_vdip.verdict import Verdict, judge
+from napari_vdip.verdict import NOTHING_ESTIMATED, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,7 +55,7 @@ class Diagnosis:
     verdict : Verdict
         The answer and its reasons.
     psf : PsfMeasures or None
-        Of the point spread function; ``None`` for a plane that was not reached.
+        Of the point spread function; ``None`` for a plane that was not reached, or is blank.
     theoretical : float or None
         Full width at half maximum of the diffraction of a wide-field microscope, in the unit of the pixel
         size.
@@ -200,8 +200,10 @@ def _diagnosis(
     device: torch.device,
 ) -> Diagnosis:
     """Diagnose one plane; the image is ``(Y, X, C)``."""
-    psf = np.asarray(planes.take_psf(result.psf, index))
     latent = planes.take(result.latent, index)
+    if is_blank(latent) and (image is None or is_blank(image)):
+        return Diagnosis(planes.name(index), index, NOTHING_ESTIMATED, None)
+    psf = np.asarray(planes.take_psf(result.psf, index))
     measures = measure_psf(psf, scale.pixel_size, scale.unit)
     residual = clipped = relative_std = None
     if image is not None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari_vdip.generators import Posterior
     from napari_vdip.tiling import Region
 
-Stage = Literal["prefit", "search", "refinement"]
+Stage = Literal["prefit", "search", "refinement", "blank"]
 OBJECTIVE = ("data", "prior", "psf_prior", "entropy", "similarity")
 """Terms of the search's objective, with their weights; a method has those that its settings name."""
 
@@ -26,7 +26,7 @@ class Estimate:
     ----------
     stage : str
         ``prefit``: the networks learn the blurred image; ``search``: they are fitted to it;
-        ``refinement``: pixels and kernel are.
+        ``refinement``: pixels and kernel are; ``blank``: there is nothing to estimate.
     step, steps : int
         Number of this step over all stages, counted from 1, and of the last one.
     posterior : Posterior

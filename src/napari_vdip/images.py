@@ -170,13 +170,18 @@ def check_memory(size: int, expected: str, shape: tuple[int, ...]) -> None:
         )
 
 
+def is_blank(plane: NDArray[Any]) -> bool:
+    """Whether each channel of a ``(Y, X, C)`` plane holds one single value."""
+    return bool((plane == plane[:1, :1]).all())
+
+
 def check_plane(plane: NDArray[Any], settings: Settings, name: str = "image") -> None:
-    """Check that a ``(Y, X, C)`` plane can be deconvolved with these settings.
+    """Check that a ``(Y, X, C)`` plane can be deconvolved with these settings, or is blank.
 
     Raises
     ------
     ValueError
-        If a pixel is masked or not finite, a channel is constant, intensities are too large or too close
+        If a pixel is masked or not finite, only some channels vary, intensities are too large or too close
         to each other for float32, or the plane is too small.
     """
     check_size((plane.shape[0], plane.shape[1]), settings, name)
@@ -185,9 +190,10 @@ def check_plane(plane: NDArray[Any], settings: Settings, name: str = "image") ->
     if not np.isfinite(plane).all():
         bad = int(np.size(plane) - np.isfinite(plane).sum())
         raise ValueError(f"{name}: expected finite intensities, got {bad} that are NaN or infinite")
+    blank = is_blank(plane)
     for channel in range(plane.shape[-1]):
         low, high = plane[..., channel].min(), plane[..., channel].max()
-        if low == high:
+        if low == high and not blank:
             raise ValueError(f"{name}: expected varying intensities, got {low} in every pixel")
         largest = max(abs(float(low)), abs(float(high)))
         if largest > LARGEST_INTENSITY:
@@ -195,7 +201,7 @@ def check_plane(plane: NDArray[Any], settings: Settings, name: str = "image") ->
                 f"{name}: expected intensities of at most {LARGEST_INTENSITY:g}, got {largest:g}"
             )
         apart = (float(high) - float(low)) / float(np.spacing(np.float32(largest)))
-        if apart < FEWEST_LEVELS:
+        if apart < FEWEST_LEVELS and not blank:
             raise ValueError(
                 f"{name}: expected a range of at least {FEWEST_LEVELS} values of float32, got {low} to "
                 f"{high}: subtract the offset"

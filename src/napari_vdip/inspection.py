@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_vdip.course import FINISHED
+from napari_vdip.course import BLANK, FINISHED
 from napari_vdip.image_file import read
 from napari_vdip.items import content_hash, reason
 from napari_vdip.names import RECORD
@@ -30,7 +30,7 @@ NANOMETERS = {"nanometer": 1.0, "micrometer": 1e3, "millimeter": 1e6, "meter": 1
 """Units of length in which a theoretical width can be said."""
 DEMO = "blurred.ome.tif"
 """File in the folder of the demo that holds its input."""
-COLOURS = {"good": "green", "look closer": "yellow", "do not trust": "red"}
+COLOURS = {"good": "green", "look closer": "yellow", "do not trust": "red", "blank": "dim"}
 NOT_READ = 1
 """Exit code if some results could not be read."""
 
@@ -120,6 +120,7 @@ def load(folder: Path, *, compare: bool = True) -> Stored:
             result,
             device=record["device"],
             seconds=record["seconds"],
+            blank=tuple(index for index, stopped in ended.items() if stopped == BLANK),
             region=region and tuple((int(first), int(end)) for first, end in region),
         )
         if result.axes != record["axes"]:

@@ -67,7 +67,8 @@ def deconvolve_stack(
     Raises
     ------
     ValueError
-        If an argument cannot be used, before any work, or a plane, when it is read.
+        If an argument cannot be used, before any work, or a plane, when it is read. If all planes are
+        blank, which of an array that is read in parts is known when the last one was read.
 
     Examples
     --------

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from napari_vdip.attempts import STOPPED_BY_USER
 from napari_vdip.cluster import Failure, Queue, gpu_of
-from napari_vdip.course import FINISHED
+from napari_vdip.course import BLANK, FINISHED
 from napari_vdip.deconvolution import amount_of_detail, finish, in_turn, run_plane
 from napari_vdip.generators import Posterior
 from napari_vdip.images import check_plane
 from napari_vdip.result import Deconvolution, Progress
+from napari_vdip.source import check_not_all_blank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -134,7 +135,7 @@ def run_on_cluster(
                 planes.put(sink.arrays[name], index, image)
             one.images.clear()
             planes.put_psf(sink.psf, index, one.psf)
-            if one.stopped != FINISHED:
+            if one.stopped not in (FINISHED, BLANK):
                 warnings.warn(one.stopped, RuntimeWarning, stacklevel=3)
                 stopped = one.stopped
             elif progress:
@@ -147,6 +148,8 @@ def run_on_cluster(
                 break
             for other in waiting.get(index, ()):
                 send(other, one.estimate.kernel[0, 0].numpy())
+    blank = tuple(index for index in sorted(made) if made[index].stopped == BLANK)
+    check_not_all_blank(len(blank), planes)
     reached = [made[index] for index in sorted(made)]
     return Deconvolution(
         latent=sink.arrays["latent"],
@@ -162,6 +165,7 @@ def run_on_cluster(
         seconds=time.perf_counter() - started,
         stopped=stopped,
         region=source.bounds,
+        blank=blank,
     )
 
 

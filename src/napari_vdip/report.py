@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from napari_vdip.course import FINISHED
+from napari_vdip.course import BLANK, FINISHED
+from napari_vdip.stack import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from napari_vdip.batch import Event
     from napari_vdip.items import Item
+    from napari_vdip.workspace import Record
 
 LOGGED = 0.1
 """Part of an image after which a log gets another line, and a hundredth for a program."""
@@ -61,6 +63,8 @@ def line(event: Event, items: Sequence[Item]) -> str:
     if event.kind == "plane":
         name, stopped = record["name"], record["stopped"]
         which = f"plane {event.number} of {event.planes}" + (f" ({name})" if name else "")
+        if stopped == BLANK:
+            return f"{head} {which}: blank, passed through"
         smaller = "".join(
             f", {name} = {side} for lack of memory" for name, side in record["reduced"].items()
         )
@@ -68,16 +72,23 @@ def line(event: Event, items: Sequence[Item]) -> str:
     if event.kind == "failed":
         return f"{head} failed: {event.reason}"
     before = " done before," if event.kind == "skipped" else ""
-    note = f" ({event.reason})" if event.reason else ""
+    notes = ", ".join(filter(None, (event.reason, blank_note(record))))
+    note = f" ({notes})" if notes else ""
     return f"{head}{before} written to {event.item.folder}{note}"
 
 
+def blank_note(record: Record) -> str:
+    """Name the blank planes in the record of an image, if there are any."""
+    names = [plane["name"] for plane in record.get("planes", ()) if plane["stopped"] == BLANK]
+    return f"blank: {listed(names)}" if names else ""
+
+
 def summary(ends: Sequence[Event]) -> dict[str, int]:
-    """Count the ends of each kind, and the planes of what is done that ended early."""
-    planes = [plane for end in ends for plane in (end.record or {}).get("planes", ())]
-    early = sum(plane["stopped"] != FINISHED for plane in planes)
-    kinds = ("done", "skipped", "failed")
-    return {kind: sum(end.kind == kind for end in ends) for kind in kinds} | {"ended_early": early}
+    """Count the ends of each kind, and the planes of what is done that ended early or are blank."""
+    how = [plane["stopped"] for end in ends for plane in (end.record or {}).get("planes", ())]
+    counts = {kind: sum(end.kind == kind for end in ends) for kind in ("done", "skipped", "failed")}
+    early = sum(stopped not in (FINISHED, BLANK) for stopped in how)
+    return counts | {"ended_early": early, "blank": how.count(BLANK)}
 
 
 def duration(seconds: float) -> str:

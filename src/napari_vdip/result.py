@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from napari_vdip.blank import Blank
     from napari_vdip.estimate import Estimate
     from napari_vdip.mosaic import Mosaic
     from napari_vdip.plane import Plane, Restored
@@ -56,12 +57,17 @@ class Deconvolution:
     seconds : float
         How long it took.
     stopped : str
-        Why it ended: ``"finished"`` or the reason it ended early.
+        Why it ended: ``"finished"`` or the reason it ended early; ``"blank"`` of a single plane of a stack
+        that is blank.
     region : tuple of tuple of int, or None
         First and end of the rows and of the columns of the source that were deconvolved, if not all.
     reduced : tuple of mapping
         For each plane that was reached, the settings that had to be made smaller for lack of memory and
         what they became: ``search_area`` and ``tile``. Empty where there was enough.
+    blank : tuple of tuple of int
+        Indices in the stacked axes of planes that hold one single value in each channel, such as missing
+        time points. They pass through: `latent` is the plane as it came, `std` is zero, and `psf` a point
+        unless it was given.
     """
 
     latent: Array
@@ -77,6 +83,7 @@ class Deconvolution:
     stopped: str
     region: tuple[tuple[int, int], tuple[int, int]] | None = None
     reduced: tuple[Mapping[str, int], ...] = ()
+    blank: tuple[tuple[int, ...], ...] = ()
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -94,6 +101,7 @@ class Deconvolution:
             "seconds": round(self.seconds, 3),
             "stopped": self.stopped,
             "reduced": [dict(plane) for plane in self.reduced],
+            "blank": [list(index) for index in self.blank],
             "versions": {name: version(name) for name in ("napari-vdip", "torch", "numpy")},
         }
 
@@ -114,7 +122,7 @@ class Progress:
         This step's estimate, with its step and stage.
     seconds : float
         Time since the start of the run.
-    source : Plane or Mosaic or None
+    source : Plane or Mosaic or Blank or None
         What makes arrays of the estimate; ``None`` for a plane that was done on a cluster.
     inside : tuple of slice
         Rows and columns of these that are in the result.
@@ -126,7 +134,7 @@ class Progress:
     index: tuple[int, ...]
     estimate: Estimate
     seconds: float
-    source: Plane | Mosaic | None
+    source: Plane | Mosaic | Blank | None
     inside: Region
 
     @property

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_vdip.images import check_memory, check_plane, check_size
+from napari_vdip.images import check_memory, check_plane, check_size, is_blank
 from napari_vdip.kernels import normalised, odd
 from napari_vdip.settings import SMALLEST_CANVAS
+from napari_vdip.stack import listed
 from napari_vdip.tiling import WHOLE, as_region, with_context
 
 if TYPE_CHECKING:
@@ -23,15 +24,11 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 
-MOST_NAMED = 50
-"""Planes that a message names."""
-
 
 class Source:
     """The planes of an array, each read when it is asked for.
 
-    A NumPy array is checked at construction. Of an array that is read in parts, as those of Dask and Zarr,
-    each plane is checked when it is read.
+    Each is checked when it is read; `check` reads all.
 
     Parameters
     ----------
@@ -58,7 +55,7 @@ class Source:
     Raises
     ------
     ValueError
-        If the region or a plane cannot be used.
+        If the region cannot be used.
     """
 
     def __init__(self, array: Any, planes: Plan, settings: Settings, region: Any = None):
@@ -74,8 +71,6 @@ class Source:
             height, width = (side.stop - side.start for side in self._area)
         self.size = height, width
         check_size(self.size, settings)
-        if isinstance(array, np.ndarray):
-            self.check()
 
     @property
     def bounds(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
@@ -92,18 +87,24 @@ class Source:
         return np.asarray(plane)
 
     def check(self) -> None:
-        """Read every plane; a `ValueError` says what is wrong with the first bad one, and names all."""
-        problems = {}
+        """Read every plane.
+
+        Raises
+        ------
+        ValueError
+            If there are bad ones: what is wrong with the first, and the names of all. If all are blank.
+        """
+        problems, blank = {}, 0
         for index in self.planes.indices:
             try:
-                self.read(index)
+                blank += is_blank(self.read(index))
             except ValueError as error:
                 problems[self._all.name(index)] = str(error)
         if problems:
             first, *others = problems
-            named = [*others[:MOST_NAMED], *(["more"] if others[MOST_NAMED:] else [])]
-            besides = f"; {len(others)} more bad: {'; '.join(named)}" if others else ""
+            besides = f"; {len(others)} more bad: {listed(others)}" if others else ""
             raise ValueError(problems[first] + besides)
+        check_not_all_blank(blank, self.planes)
 
     def lazy(self, index: tuple[int, ...]) -> Any:
         """Return what `read` would read of a Dask array, as one, unchecked."""
@@ -112,6 +113,19 @@ class Source:
     def name(self, index: tuple[int, ...]) -> str:
         """Name of a plane in messages."""
         return ", ".join(filter(None, ("image", self._all.name(index))))
+
+
+def check_not_all_blank(blank: int, planes: Plan) -> None:
+    """Check that there is something to deconvolve where so many planes are blank.
+
+    Raises
+    ------
+    ValueError
+        If that is all of them.
+    """
+    if blank == len(planes.indices):
+        where = "" if blank == 1 else f" in each of {blank} planes"
+        raise ValueError(f"image: expected varying intensities, got one single value{where}")
 
 
 def given_psfs(psf: Any, planes: Plan) -> NDArray[np.float64]:

@@ -11,12 +11,16 @@ from napari_vdip.images import as_array
 from napari_vdip.tiling import WHOLE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from napari_vdip.settings import Channels
     from napari_vdip.tiling import Region
 
 
+MOST_NAMED = 50
+"""Planes that a message names."""
 MOST_CHANNELS = 4
 """Length of an axis up to which it is taken for the channels, if nobody says what it is."""
 
@@ -171,6 +175,11 @@ class Plan:
     def _upright(self, psf: NDArray[Any]) -> NDArray[Any]:
         """Turn from Y, X to the order of the axes, or back."""
         return psf if self.axes.index("Y") < self.axes.index("X") else psf.T
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write names of planes one after the other, up to `MOST_NAMED` of them."""
+    return "; ".join([*names[:MOST_NAMED], *(["more"] if names[MOST_NAMED:] else [])])
 
 
 def plan(shape: tuple[int, ...], axes: str | None, channels: Channels) -> Plan:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from napari_vdip.psf_measures import PsfMeasures
     from napari_vdip.residual import Clipping, ResidualMeasures
 
-Answer = Literal["good", "look closer", "do not trust"]
+Answer = Literal["good", "look closer", "do not trust", "blank"]
 ANSWERS: tuple[Answer, ...] = ("good", "look closer", "do not trust")
-"""From the best to the worst."""
+"""Of what was estimated, from the best to the worst."""
 MISFIT = (1.15, 1.25)
 """Chi-square relative to the expected one above which to look closer, and not to trust."""
 STRUCTURE = 0.03
@@ -39,13 +39,19 @@ class Verdict:
     Attributes
     ----------
     answer : str
-        ``"good"``, ``"look closer"`` or ``"do not trust"``: the worst that a reason asks for.
+        ``"good"``, ``"look closer"`` or ``"do not trust"``: the worst that a reason asks for. ``"blank"``
+        where there was nothing to estimate.
     reasons : tuple of str
         A sentence each.
     """
 
     answer: Answer
     reasons: tuple[str, ...]
+
+
+NOTHING_ESTIMATED = Verdict(
+    "blank", ("The plane is blank: it holds one single value, and passed through. Nothing was estimated.",)
+)
 
 
 def judge(
