@@ -20,7 +20,8 @@ ALL = {
     path.stem: path for path in Path(napari_vdip.__file__).parent.glob("*.py") if path.stem != "__init__"
 }
 ALONE = (
-    "operators", "kernels", "noise", "solvers", "generators", "metrics", "estimate", "tiling", "widths"
+    "operators", "kernels", "noise", "solvers", "generators", "metrics", "estimate", "tiling", "widths",
+    "power"
 )  # fmt: skip
 FILES = {"readers", "tiff_metadata", "image_file", "psf_file", "io", "names", "items", "workspace"}
 COMMANDS = {

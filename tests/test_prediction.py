@@ -13,7 +13,7 @@ from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur
 from napari_vdip.prediction import PART, HeldOut, Prediction
 from napari_vdip.scenes import gaussian_psf, specimen, structure
-from napari_vdip.widths import TRIALS, gaussian, preferred, try_widths
+from napari_vdip.widths import LEAST_RATIO, NARROWEST, TRIALS, gaussian, preferred, try_widths
 
 CPU = torch.device("cpu")
 WINDOW = (11, 11)
@@ -208,6 +208,16 @@ def test_every_width_is_tried_once_and_within_the_first_pass_or_next_to_it():
     ratio = tried[1] / tried[0]
     assert width_of(last.kernel) == min(tried, key=lambda width: abs(np.log(width / 1.1)))
     assert abs(np.log(width_of(last.kernel) / 1.1)) <= np.log(ratio) / 8 + 0.02
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.9, 1.3])
+def test_no_width_is_above_the_limit_but_where_that_leaves_none(limit):
+    class Wide:
+        def predict(self, kernel):
+            return Prediction(kernel, torch.zeros(1), torch.full((4,), width_of(kernel)))
+
+    *_, last = try_widths(Wide(), (21, 21), CPU, limit)
+    assert width_of(last.kernel) == pytest.approx(max(limit, LEAST_RATIO * NARROWEST), rel=0.02)
 
 
 def test_the_narrowest_within_one_standard_error_of_the_best_is_preferred():

@@ -27,6 +27,7 @@ from napari_vdip.refinement import (
     SHARPEST,
     SMOOTH,
     floor_of,
+    is_bent,
     kept_amplitude,
     psf_error_of,
     refine,
@@ -256,13 +257,19 @@ def test_pixels_are_left_out_only_where_gaussians_are_wanted_and_there_are_round
 
 
 @pytest.mark.parametrize(
-    ("densities", "kept"), [((1.0, 1.1), True), ((3.0, -2.8), False), ((-1.0, -1.1), False)]
+    ("over_turned", "over_gaussian", "kept"),
+    [
+        ((1.0, 1.1), (0.5, 0.6), True),
+        ((1.0, 1.1), (-0.5, -0.6), False),
+        ((3.0, -2.8), (0.5, 0.6), False),
+        ((-1.0, -1.1), (0.5, 0.6), False),
+    ],
+    ids=["bent", "misled", "by chance", "round"],
 )
-@pytest.mark.parametrize("gap", GAPS)
-def test_the_free_kernel_is_kept_if_it_predicts_better_by_more_than_chance(
-    gap, densities, kept, monkeypatch, rng
+def test_the_free_kernel_is_kept_if_it_predicts_better_than_turned_and_no_worse_than_a_gaussian(
+    over_turned, over_gaussian, kept, monkeypatch, rng
 ):
-    """The free kernel's densities alternate by hand at one gap; all others are zero."""
+    """Densities by hand, those of Gaussians are zero; only wide gaps tell these from the free kernel."""
     predicted = []
 
     class Fake:
@@ -270,17 +277,42 @@ def test_the_free_kernel_is_kept_if_it_predicts_better_by_more_than_chance(
             self.image, self.block = image, block
 
         def predict(self, kernel):
-            predicted.append(kernel)
-            told = self.block == gap and not is_round(kernel)
-            values = torch.tensor(densities if told else (0.0, 0.0)).repeat(80)
-            return Prediction(kernel, extend(self.image, size_of(kernel)), values)
+            free = not is_round(kernel)
+            turned = free and predicted[-1:] in (["free"], ["turned"]) and self.block == GAPS[0]
+            told = turned and predicted.count("turned") < 3
+            predicted.append("turned" if told else "free" if free else "Gaussian")
+            values = torch.tensor(over_gaussian) * (free and self.block == GAPS[-1])
+            values = values - torch.tensor(over_turned) * told
+            return Prediction(kernel, extend(self.image, size_of(kernel)), values.repeat(80))
 
     monkeypatch.setattr(refinement, "HeldOut", Fake)
     monkeypatch.setattr(refinement, "sharpness", lambda image, variance: 1.0)
     image = blur(pieces(40).float(), bent_kernel(9, torch.float32))
     last = run(image, bent_kernel(9, torch.float32), rng, refinements=2 * TRIALS + 1)[-1]
-    assert len(predicted) == TRIALS + 2 * len(GAPS)
+    assert predicted == [*["Gaussian"] * TRIALS, "free", *["turned"] * 3, *["free", "Gaussian"] * len(GAPS)]
     assert is_round(last.kernel) != kept
+
+
+def told_by(psf, kernel, rng):
+    """Whether a kernel is taken for bent, from what is left out of beads under a point spread function."""
+    blurred = specimen("beads", psf, size=96, photons=1000).blurred[..., None]
+    image = Intensities.of(blurred, 0.3).to_tensor(blurred)
+    held_out = refinement.HeldOut(image, noise_variance(image), 1.0, 1, rng, refinement.LEFT_OUT)
+    return is_bent(torch.from_numpy(kernel).float()[None, None].flip((-2, -1)), held_out)
+
+
+@pytest.mark.parametrize("width", [0.8, 1.3, 2.0])
+def test_a_round_kernel_is_not_bent_whatever_its_width(width, rng):
+    """One of the right width predicts better by far than the others, which says nothing of their shape."""
+    assert not told_by(gaussian_psf(11, 1.3), gaussian_psf(11, width), rng)
+
+
+@pytest.mark.parametrize("columns", [slice(None), slice(1, 10)])
+def test_a_kernel_is_bent_if_the_blur_is(columns, rng):
+    track = gaussian_filter(bent_kernel(11)[0, 0].numpy(), 0.8)[:, columns]
+    track /= track.sum()
+    assert told_by(track, track, rng)
+    assert not told_by(gaussian_psf(11, 1.3), track, rng)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 CENTRING_ROUNDS = 3
 """What leaves the window and what is clipped moves the centroid a little, so one round is not enough."""
-ROTATIONS = 48
-"""Angles over which a kernel is averaged."""
 
 
 def off_centre(psf: NDArray[np.floating]) -> tuple[float, float]:
@@ -49,16 +47,6 @@ def centred(psf: NDArray[np.floating]) -> tuple[Array, tuple[float, float]]:
         y, x = off_centre(moved(psf, by))
         by = (by[0] - y, by[1] - x)
     return moved(psf, by), by
-
-
-def averaged(psf: NDArray[np.floating]) -> Array:
-    """Average a ``(Y, X)`` point spread function over rotations about its centroid, and centre it."""
-    from scipy.ndimage import rotate
-
-    middle = centred(psf)[0]
-    angles = np.arange(0, 360, 360 / ROTATIONS)
-    turned = [rotate(middle, angle, reshape=False, order=3, mode="grid-constant") for angle in angles]
-    return normalised(np.mean(turned, axis=0).clip(0))
 
 
 def odd(psf: NDArray[np.floating]) -> NDArray[np.floating]:

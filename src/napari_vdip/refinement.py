@@ -12,9 +12,11 @@ predicts that no worse than the Gaussian.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from napari_vdip.candidate import Candidate, annealed
@@ -22,7 +24,6 @@ from napari_vdip.coarse_to_fine import from_coarse_to_fine
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
-from napari_vdip.kernels import averaged
 from napari_vdip.latent import PIXEL_ROUNDS, restore
 from napari_vdip.noise import fine_detail, noise_variance
 from napari_vdip.operators import extend, size_of
@@ -56,8 +57,8 @@ LEFT_OUT = 0.2
 """Part of the pixels that is left out to judge the free kernel: more than for a width, as more depends on
 it."""
 BENT = 3.0
-"""Standard errors by which a kernel has to predict better than its average over rotations to be taken for
-bent. Both pass much the same frequencies, which decide where kernels of other widths are compared."""
+"""Standard errors by which a kernel has to predict better than the same turned by quarters of a turn to be
+taken for bent. All pass the same frequencies, which decide where other kernels are compared."""
 NARROW = 1.25
 """Standard deviation in pixels of a kernel that half the resolution is too coarse for."""
 
@@ -203,9 +204,13 @@ def kept_amplitude(kernel: Tensor, sharp: float) -> float:
 
 
 def is_bent(kernel: Tensor, held_out: HeldOut) -> bool:
-    """Whether a kernel ``(1, 1, kh, kw)`` predicts better than its average over rotations."""
-    spun = torch.from_numpy(averaged(kernel[0, 0].cpu().numpy())).to(kernel).view_as(kernel)
-    gain, error = held_out.predict(kernel).advantage(held_out.predict(spun))
+    """Whether a kernel ``(1, 1, kh, kw)`` predicts better than if turned by quarters, and not by chance."""
+    height, width = size_of(kernel)
+    rows, columns = ((max(height, width) - side) // 2 for side in (height, width))
+    square = F.pad(kernel, (columns, columns, rows, rows))
+    upright, *turned = (held_out.predict(square.rot90(quarters, (-2, -1))) for quarters in range(4))
+    densities = torch.stack([prediction.densities for prediction in turned]).mean(0)
+    gain, error = upright.advantage(replace(upright, densities=densities))
     return gain > BENT * error
 
 

@@ -110,7 +110,7 @@ def search_units(settings: Settings) -> Units:
         return units
     kernel, half, comparisons, pixels = rounds_of(settings)
     coarse = scales.ROUNDS if settings.coarse_rounds else 0  # each scale has half the pixels of the next
-    predictions = ROUNDS * (TRIALS + 2 + 2 * len(GAPS)) if comparisons else 0
+    predictions = ROUNDS * (TRIALS + 4 + 2 * len(GAPS)) if comparisons else 0
     restored = predictions + pixels
     return {**units, "kernel": kernel + half / 4 + coarse, "mean": kernel + restored, "sample": restored}
 

@@ -1,0 +1,51 @@
+"""The limit of a blur that the power of an image tells."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import fourier_gaussian
+
+from napari_vdip.images import Intensities
+from napari_vdip.power import widest
+from napari_vdip.scenes import gaussian_psf, specimen
+
+
+def field(steepness, width, noise, size=256, seed=0):
+    """Noise ``(1, 1, size, size)`` with the power of a power law, blurred by a Gaussian; white noise."""
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
+    frequency[0, 0] = 1
+    spectrum = np.fft.fft2(rng.normal(size=(size, size))) * frequency ** (-steepness / 2)
+    blurred = np.fft.ifft2(fourier_gaussian(spectrum, width)).real
+    blurred = blurred / blurred.std() + rng.normal(0, noise, blurred.shape)
+    return torch.from_numpy(blurred).float()[None, None]
+
+
+@pytest.mark.parametrize("width", [1.0, 1.6, 2.5])
+@pytest.mark.parametrize("steepness", [1.0, 2.0, 3.0])
+def test_the_width_of_a_gaussian_over_a_power_law_is_found_up_to_its_noise(steepness, width):
+    found = [widest(field(steepness, width, 1e-3, seed=seed)) for seed in range(4)]
+    assert found == pytest.approx([width] * 4, rel=0.15)
+
+
+def test_neither_unit_nor_offset_nor_channels_matter():
+    image = field(2.0, 1.5, 0.01)
+    found = widest(image)
+    assert widest(50 * image - 7) == pytest.approx(found, rel=1e-3)
+    assert widest(image.expand(1, 3, -1, -1)) == pytest.approx(found, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["filaments", "nuclei", "beads"])
+@pytest.mark.parametrize("width", [0.9, 1.8])
+def test_a_specimen_allows_for_its_blur_and_not_for_far_more(kind, width):
+    blurred = specimen(kind, gaussian_psf(13, width), photons=1000).blurred[..., None]
+    found = widest(Intensities.of(blurred, 0.3).to_tensor(blurred))
+    assert 0.95 * width < found < width + 0.7
+
+
+def test_nothing_is_said_of_an_image_of_a_few_pixels():
+    assert widest(torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(0))) == math.inf
