@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import fourier_gaussian
 
 from napari_vdip.images import Intensities
-from napari_vdip.power import widest
+from napari_vdip.power import Power
 from napari_vdip.scenes import gaussian_psf, specimen
 
 
@@ -28,24 +28,40 @@ def field(steepness, width, noise, size=256, seed=0):
 @pytest.mark.parametrize("width", [1.0, 1.6, 2.5])
 @pytest.mark.parametrize("steepness", [1.0, 2.0, 3.0])
 def test_the_width_of_a_gaussian_over_a_power_law_is_found_up_to_its_noise(steepness, width):
-    found = [widest(field(steepness, width, 1e-3, seed=seed)) for seed in range(4)]
+    found = [Power(field(steepness, width, 1e-3, seed=seed)).widest() for seed in range(4)]
     assert found == pytest.approx([width] * 4, rel=0.15)
 
 
 def test_neither_unit_nor_offset_nor_channels_matter():
     image = field(2.0, 1.5, 0.01)
-    found = widest(image)
-    assert widest(50 * image - 7) == pytest.approx(found, rel=1e-3)
-    assert widest(image.expand(1, 3, -1, -1)) == pytest.approx(found, rel=1e-3)
+    found = Power(image).widest()
+    assert Power(50 * image - 7).widest() == pytest.approx(found, rel=1e-3)
+    assert Power(image.expand(1, 3, -1, -1)).widest() == pytest.approx(found, rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["filaments", "nuclei", "beads"])
 @pytest.mark.parametrize("width", [0.9, 1.8])
 def test_a_specimen_allows_for_its_blur_and_not_for_far_more(kind, width):
     blurred = specimen(kind, gaussian_psf(13, width), photons=1000).blurred[..., None]
-    found = widest(Intensities.of(blurred, 0.3).to_tensor(blurred))
+    found = Power(Intensities.of(blurred, 0.3).to_tensor(blurred)).widest()
     assert 0.95 * width < found < width + 0.7
 
 
+@pytest.mark.parametrize("width", [0.9, 1.8])
+def test_the_width_of_a_gaussian_kernel_is_its_standard_deviation_wherever_it_is(width):
+    power = Power(field(2.0, 1.0, 0.01))
+    kernel = torch.from_numpy(gaussian_psf(21, width)).float()[None, None]
+    assert power.width_of(kernel) == pytest.approx(width, rel=0.01)
+    assert power.width_of(kernel.roll((2, -1), (-2, -1))) == pytest.approx(width, rel=0.01)
+
+
+def test_a_kernel_that_passes_everything_in_one_direction_is_narrower_than_it_is_long():
+    line = torch.zeros(1, 1, 21, 21)
+    line[..., 10, 3:18] = 1 / 15  # its standard deviation is 4.3 pixels
+    assert 0.5 < Power(field(2.0, 1.0, 0.01)).width_of(line) < 3
+
+
 def test_nothing_is_said_of_an_image_of_a_few_pixels():
-    assert widest(torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(0))) == math.inf
+    power = Power(torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(0)))
+    assert power.widest() == math.inf
+    assert power.width_of(torch.ones(1, 1, 3, 3) / 9) == 0

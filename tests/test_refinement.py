@@ -257,17 +257,19 @@ def test_pixels_are_left_out_only_where_gaussians_are_wanted_and_there_are_round
 
 
 @pytest.mark.parametrize(
-    ("over_turned", "over_gaussian", "kept"),
+    ("over_turned", "width", "over_gaussian", "kept"),
     [
-        ((1.0, 1.1), (0.5, 0.6), True),
-        ((1.0, 1.1), (-0.5, -0.6), False),
-        ((3.0, -2.8), (0.5, 0.6), False),
-        ((-1.0, -1.1), (0.5, 0.6), False),
+        ((1.0, 1.1), 3.0, (0.5, 0.6), True),
+        ((1.0, 1.1), 3.0, (-0.5, -0.6), False),
+        ((3.0, -2.8), 3.0, (0.5, 0.6), False),
+        ((-1.0, -1.1), 3.0, (0.5, 0.6), False),
+        ((-1.0, -1.1), 1.0, (0.5, 0.6), True),
+        ((-1.0, -1.1), 1.0, (-0.5, -0.6), False),
     ],
-    ids=["bent", "misled", "by chance", "round"],
+    ids=["bent", "misled", "bent by chance", "round and too wide", "round", "round and misled"],
 )
-def test_the_free_kernel_is_kept_if_it_predicts_better_than_turned_and_no_worse_than_a_gaussian(
-    over_turned, over_gaussian, kept, monkeypatch, rng
+def test_the_free_kernel_is_kept_if_bent_or_no_wider_than_allowed_and_predicts_no_worse_than_a_gaussian(
+    over_turned, width, over_gaussian, kept, monkeypatch, rng
 ):
     """Densities by hand, those of Gaussians are zero; only wide gaps tell these from the free kernel."""
     predicted = []
@@ -287,6 +289,8 @@ def test_the_free_kernel_is_kept_if_it_predicts_better_than_turned_and_no_worse_
 
     monkeypatch.setattr(refinement, "HeldOut", Fake)
     monkeypatch.setattr(refinement, "sharpness", lambda image, variance: 1.0)
+    monkeypatch.setattr(refinement.Power, "widest", lambda power: 2.0)
+    monkeypatch.setattr(refinement.Power, "width_of", lambda power, kernel: width)
     image = blur(pieces(40).float(), bent_kernel(9, torch.float32))
     last = run(image, bent_kernel(9, torch.float32), rng, refinements=2 * TRIALS + 1)[-1]
     assert predicted == [*["Gaussian"] * TRIALS, "free", *["turned"] * 3, *["free", "Gaussian"] * len(GAPS)]

@@ -37,44 +37,69 @@ FREEDOM = 3.0
 """Frequencies of a ring for each that is independent: neighbours are not, under a window."""
 
 
-def ring_powers(image: Tensor) -> tuple[Real, Real, Real]:
-    """Return the frequencies of rings, the power there above that of the noise, and its standard error.
+class Power:
+    """The power of an image in rings of frequencies, up to the one where noise is all there is.
 
-    For an image ``(1, C, Y, X)``; up to the ring where the noise is all there is.
+    Parameters
+    ----------
+    image : Tensor
+        ``(1, C, Y, X)`` in any unit.
     """
-    height, width = image.shape[-2:]
-    rows, columns = (np.hanning(side + 2)[1:-1] for side in (height, width))
-    window = rows[:, None] * columns
-    pixels = image[0].double().cpu().numpy()
-    centred = (pixels - pixels.mean((-2, -1), keepdims=True)) * window
-    power = (np.abs(np.fft.fft2(centred)) ** 2).mean(0) / np.square(window).sum()
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
-    noise = power[(frequency > HIGHEST) & (frequency <= 0.5)].mean()
-    edges = np.geomspace(LOWEST, HIGHEST, RINGS + 1)
-    rings = []
-    for lower, upper in itertools.pairwise(edges):
-        inside = (frequency >= lower) & (frequency < upper)
-        if not inside.any():
-            continue
-        mean = power[inside].mean()
-        if mean - noise <= STANDS_OUT * noise:
-            break
-        error = mean / math.sqrt(max(inside.sum() / FREEDOM, 1))
-        rings.append((math.sqrt(np.square(frequency[inside]).mean()), mean - noise, error))
-    frequencies, powers, errors = np.array(rings).reshape(-1, 3).T
-    return frequencies, powers, errors
 
+    def __init__(self, image: Tensor):
+        self._shape = height, width = image.shape[-2:]
+        rows, columns = (np.hanning(side + 2)[1:-1] for side in self._shape)
+        window = rows[:, None] * columns
+        pixels = image[0].double().cpu().numpy()
+        centred = (pixels - pixels.mean((-2, -1), keepdims=True)) * window
+        power = (np.abs(np.fft.fft2(centred)) ** 2).mean(0) / np.square(window).sum()
+        frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
+        noise = power[(frequency > HIGHEST) & (frequency <= 0.5)].mean()
+        edges = np.geomspace(LOWEST, HIGHEST, RINGS + 1)
+        self._rings, powers, errors = [], [], []
+        for lower, upper in itertools.pairwise(edges):
+            ring = (frequency >= lower) & (frequency < upper)
+            if not ring.any():
+                continue
+            mean = power[ring].mean()
+            if mean - noise <= STANDS_OUT * noise:
+                break
+            self._rings.append(ring)
+            powers.append(mean - noise)
+            errors.append(mean / math.sqrt(max(ring.sum() / FREEDOM, 1)))
+        self._squares = self._mean(np.square(frequency))
+        self._logarithms = np.log(powers)
+        self._weights = 1 / np.hypot(np.divide(errors, powers), SCATTER)
 
-def widest(image: Tensor) -> float:
-    """Return the largest standard deviation in pixels of a round Gaussian that an image can be blurred by.
+    def widest(self) -> float:
+        """Return the largest standard deviation in pixels of a round Gaussian that can be the blur.
 
-    For an image ``(1, C, Y, X)`` in any unit. Infinite where its power does not tell.
-    """
-    frequencies, powers, errors = ring_powers(image)
-    if len(frequencies) < LEAST_RINGS:
-        return math.inf
-    weights = 1 / np.hypot(errors / powers, SCATTER)
-    design = np.stack([np.ones_like(powers), -np.log(frequencies), -np.square(2 * np.pi * frequencies)], 1)
-    bounds = ([-np.inf, 0, 0], [np.inf, STEEPEST, np.inf])
-    line = lsq_linear(weights[:, None] * design, weights * np.log(powers), bounds, method="bvls")
-    return math.sqrt(line.x[2])
+        Infinite where too few rings tell.
+        """
+        if len(self._rings) < LEAST_RINGS:
+            return math.inf
+        design = np.stack([np.ones(len(self._rings)), -np.log(self._squares) / 2, -self._falls], 1)
+        bounds = ([-np.inf, 0, 0], [np.inf, STEEPEST, np.inf])
+        weighted = self._weights[:, None] * design, self._weights * self._logarithms
+        return math.sqrt(lsq_linear(*weighted, bounds, method="bvls").x[2])
+
+    def width_of(self, kernel: Tensor) -> float:
+        """Return the standard deviation of the Gaussian that passes as much of these rings as a kernel.
+
+        For a kernel ``(1, 1, kh, kw)`` that sums to one. Zero where too few rings tell.
+        """
+        if len(self._rings) < LEAST_RINGS:
+            return 0.0
+        passed = np.abs(np.fft.fft2(kernel[0, 0].double().cpu().numpy(), s=self._shape)) ** 2
+        weights = self._weights**2 * self._falls
+        fall = -(weights @ np.log(self._mean(passed))) / (weights @ self._falls)
+        return math.sqrt(max(float(fall), 0.0))
+
+    @property
+    def _falls(self) -> Real:
+        """What a Gaussian of width one takes off the logarithm in each ring."""
+        return (2 * np.pi) ** 2 * self._squares
+
+    def _mean(self, values: Real) -> Real:
+        """Mean of values ``(Y, X)`` at all frequencies over each ring."""
+        return np.array([values[ring].mean() for ring in self._rings])

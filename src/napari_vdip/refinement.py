@@ -6,8 +6,8 @@ begin at a coarse scale (see ``coarse_to_fine``) or where networks have led, and
 ``candidate``). A kernel that is not round is revised at half the resolution (see ``half_resolution``).
 Where an image has no fine detail, as a dense or a faint specimen under a compact blur, a free kernel may
 be led astray: round Gaussians are tried as well (see ``widths``), no wider than the image's power allows
-(see ``power``). The free kernel is kept if what was left out tells that it is not round, and if it
-predicts that no worse than the Gaussian.
+(see ``power``). The free kernel is kept if it is no wider than that or bent, and if it predicts better what was
+left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from napari_vdip.latent import PIXEL_ROUNDS, restore
 from napari_vdip.noise import fine_detail, noise_variance
 from napari_vdip.operators import extend, size_of
 from napari_vdip.posterior import sparse_precision
-from napari_vdip.power import widest
+from napari_vdip.power import Power
 from napari_vdip.prediction import HeldOut
 from napari_vdip.widths import TRIALS, try_widths
 
@@ -128,14 +128,15 @@ def refine(
         with torch.no_grad():
             seen = HeldOut(image, variance, settings.pooling, GAPS[0], rng)
             tests = [HeldOut(image, variance, settings.pooling, gap, rng, LEFT_OUT) for gap in GAPS]
-        trying = try_widths(seen, window, image.device, widest(image))
+        power = Power(image)
+        trying = try_widths(seen, window, image.device, power.widest())
         for _ in range(TRIALS):
             with torch.no_grad():
                 gaussian = next(trying)
             done += 1
             yield estimate(done, mean, kernel, variance)
         with torch.no_grad():
-            bent = is_bent(revised, tests[0])
+            plausible = is_bent(revised, tests[0]) or power.width_of(revised) <= power.widest()
         advantage = 0.0
         for test in tests:
             with torch.no_grad():
@@ -143,7 +144,7 @@ def refine(
             advantage += gain
             done += 1
             yield estimate(done, mean, kernel, variance)
-        if not bent or advantage <= 0:
+        if not plausible or advantage <= 0:
             revised, mean = gaussian.kernel, gaussian.mean
     yield from restore(
         image,
