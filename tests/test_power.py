@@ -12,6 +12,7 @@ from scipy.ndimage import fourier_gaussian
 from napari_vdip.images import Intensities
 from napari_vdip.power import Power
 from napari_vdip.scenes import gaussian_psf, specimen
+from napari_vdip.widths import gaussian
 
 
 def field(steepness, width, noise, size=256, seed=0):
@@ -50,7 +51,7 @@ def test_a_specimen_allows_for_its_blur_and_not_for_far_more(kind, width):
 @pytest.mark.parametrize("width", [0.9, 1.8])
 def test_the_width_of_a_gaussian_kernel_is_its_standard_deviation_wherever_it_is(width):
     power = Power(field(2.0, 1.0, 0.01))
-    kernel = torch.from_numpy(gaussian_psf(21, width)).float()[None, None]
+    kernel = gaussian(width, (21, 21), torch.device("cpu"))
     assert power.width_of(kernel) == pytest.approx(width, rel=0.01)
     assert power.width_of(kernel.roll((2, -1), (-2, -1))) == pytest.approx(width, rel=0.01)
 

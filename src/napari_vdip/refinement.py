@@ -6,8 +6,8 @@ begin at a coarse scale (see ``coarse_to_fine``) or where networks have led, and
 ``candidate``). A kernel that is not round is revised at half the resolution (see ``half_resolution``).
 Where an image has no fine detail, as a dense or a faint specimen under a compact blur, a free kernel may
 be led astray: round Gaussians are tried as well (see ``widths``), no wider than the image's power allows
-(see ``power``). The free kernel is kept if it is no wider than that or bent, and if it predicts better what was
-left out.
+(see ``power``). The free kernel is kept if it is no wider than that or bent, and if it predicts better
+what was left out.
 """
 
 from __future__ import annotations
