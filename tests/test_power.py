@@ -52,8 +52,8 @@ def test_a_specimen_allows_for_its_blur_and_not_for_far_more(kind, width):
 def test_the_width_of_a_gaussian_kernel_is_its_standard_deviation_wherever_it_is(width):
     power = Power(field(2.0, 1.0, 0.01))
     kernel = gaussian(width, (21, 21), torch.device("cpu"))
-    assert power.width_of(kernel) == pytest.approx(width, rel=0.01)
-    assert power.width_of(kernel.roll((2, -1), (-2, -1))) == pytest.approx(width, rel=0.01)
+    assert power.width_of(kernel) == pytest.approx(width, rel=0.03)
+    assert power.width_of(kernel.roll((2, -1), (-2, -1))) == pytest.approx(width, rel=0.03)
 
 
 def test_a_kernel_that_passes_everything_in_one_direction_is_narrower_than_it_is_long():
