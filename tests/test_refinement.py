@@ -265,8 +265,17 @@ def test_pixels_are_left_out_only_where_gaussians_are_wanted_and_there_are_round
         ((-1.0, -1.1), 3.0, (0.5, 0.6), False),
         ((-1.0, -1.1), 1.0, (0.5, 0.6), True),
         ((-1.0, -1.1), 1.0, (-0.5, -0.6), False),
+        ((-1.0, -1.1), 1.0, (3.0, -2.8), False),
     ],
-    ids=["bent", "misled", "bent by chance", "round and too wide", "round", "round and misled"],
+    ids=[
+        "bent",
+        "misled",
+        "bent by chance",
+        "round and too wide",
+        "round",
+        "round and misled",
+        "round and better by chance",
+    ],
 )
 def test_the_free_kernel_is_kept_if_bent_or_no_wider_than_allowed_and_predicts_no_worse_than_a_gaussian(
     over_turned, width, over_gaussian, kept, monkeypatch, rng

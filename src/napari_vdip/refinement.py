@@ -7,11 +7,12 @@ begin at a coarse scale (see ``coarse_to_fine``) or where networks have led, and
 Where an image has no fine detail, as a dense or a faint specimen under a compact blur, a free kernel may
 be led astray: round Gaussians are tried as well (see ``widths``), no wider than the image's power allows
 (see ``power``). The free kernel is kept if it is no wider than that or bent, and if it predicts better
-what was left out.
+what was left out by more than a standard error.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -137,14 +138,15 @@ def refine(
             yield estimate(done, mean, kernel, variance)
         with torch.no_grad():
             plausible = is_bent(revised, tests[0]) or power.width_of(revised) <= power.widest()
-        advantage = 0.0
+        gains, errors = list[float](), list[float]()
         for test in tests:
             with torch.no_grad():
-                gain, _ = test.predict(revised).advantage(test.predict(gaussian.kernel))
-            advantage += gain
+                gain, error = test.predict(revised).advantage(test.predict(gaussian.kernel))
+            gains.append(gain)
+            errors.append(error)
             done += 1
             yield estimate(done, mean, kernel, variance)
-        if not plausible or advantage <= 0:
+        if not plausible or sum(gains) <= math.hypot(*errors):
             revised, mean = gaussian.kernel, gaussian.mean
     yield from restore(
         image,
