@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 
 def show_colorbar(layer: Layer) -> None:
-    """Show what the colours of a layer stand for, where napari can."""
+    """Show what the colours of a layer stand for, where napari can: below the point spread function."""
     if hasattr(layer, "colorbar") and not layer.rgb:
         layer.colorbar.visible = True
+        layer.colorbar.position = "bottom_right"
 
 
 def camera_of(viewer: Viewer) -> Any:
