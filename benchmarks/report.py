@@ -111,7 +111,8 @@ def table(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 
 def summary(rows: list[Row], columns: Sequence[tuple[str, str, str]] = COLUMNS) -> str:
     """Return a table of means, one line for each method, with the columns that any method has."""
-    lines = [(title(*of), mean_of(group)) for of, group in by(rows, "method", "preset").items()]
+    groups = by(rows, "method", "preset")
+    lines = [(title(*of), mean_of(groups[of])) for of in sorted(groups, key=place)]
     present = [column for column in columns if any(column[0] in averages for _, averages in lines)]
     return table(
         ["", *(heading for _, heading, _ in present)],
@@ -125,6 +126,11 @@ def summary(rows: list[Row], columns: Sequence[tuple[str, str, str]] = COLUMNS) 
 def title(method: str, preset: str | None) -> str:
     """Return the name of a method for readers."""
     return NAMES.get(method, method) + (f" (`{preset}`)" if preset else "")
+
+
+def place(of: tuple[str, str | None]) -> int:
+    """Return where a method stands in a table; those of the paper, which have no other name, come last."""
+    return list(NAMES).index(of[0]) if of[0] in NAMES else len(NAMES)
 
 
 def quality(dataset: str) -> Callable[[list[Row]], str]:
@@ -173,9 +179,11 @@ def six_methods(rows: list[Row]) -> str:
 def specimens(rows: list[Row]) -> str:
     """Return PSNR for each kind, point spread function and photon count, one column for each method."""
     chosen = quality_rows(rows, "specimens")
-    methods = list(by(chosen, "method", "preset"))
+    methods = sorted(by(chosen, "method", "preset"), key=place)
     lines = []
-    for (kind, psf, photons), group in by(chosen, "kind", "psf", "photons").items():
+    for (kind, psf, photons), group in sorted(
+        by(chosen, "kind", "psf", "photons").items(), key=lambda of: of[0]
+    ):
         values = {(row["method"], row["preset"]): f"{row['psnr']:.2f}" for row in group}
         lines.append([f"{kind}, {psf}, {photons}", *(values.get(method, "") for method in methods)])
     return table(["kind, PSF, photons", *(title(*method) for method in methods)], lines)
