@@ -169,8 +169,9 @@ class Settings:
     )
     gaussians: bool = _option(
         True,
-        "Let the refinement also try round Gaussian point spread functions, and keep what predicts pixels "
-        "best that were left out. Dense and faint specimens need it. Too few refinements leave it out.",
+        "Let the refinement take a round Gaussian for the point spread function, unless what was found is "
+        "plausible and predicts pixels better that were left out. Dense and faint specimens need it. Too "
+        "few refinements leave it out.",
     )
     samples: int = _option(
         16,
