@@ -29,11 +29,13 @@ def test_of_two_commands_with_one_output_the_second_is_told(tmp_path, how, kille
     tifffile.imwrite(path, stack, photometric="minisblack", metadata={"axes": "TYX"})
     command = [sys.executable, "-c", PROGRAM, "run", path, "--output", output, "--json", *OPTIONS, *how]
     [item] = batch.plan([path], output, SETTINGS)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    piped["env"] = os.environ | {"OMP_NUM_THREADS": "1"}  # as many threads as here, so the same bits
+    with subprocess.Popen(command, **piped) as first:
         try:
             assert json.loads(first.stdout.readline())["event"] == "started"
             os.kill(first.pid, signal.SIGSTOP)  # as if the machine were slow
-            second = subprocess.run(command, capture_output=True, text=True, check=False)
+            second = subprocess.run(command, **piped, check=False)
             failed, summary = map(json.loads, second.stdout.splitlines())
             assert (second.returncode, failed["event"], summary["failed"]) == (1, "failed", 1)
             assert "expected no other run at work on" in failed["reason"]
