@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from functools import partial
 from pathlib import Path
@@ -16,30 +15,28 @@ from napari_vdip.attempts import STOPPED_BY_USER, attempt, reduced
 from napari_vdip.checkpoint import remove
 from napari_vdip.course import BLANK, FINISHED
 from napari_vdip.devices import choose_device, describe, release_memory
-from napari_vdip.images import as_source, is_blank
-from napari_vdip.mosaic import searched
-from napari_vdip.plane import Plane
+from napari_vdip.images import as_source
 from napari_vdip.result import Deconvolution, Progress
 from napari_vdip.settings import Settings
 from napari_vdip.source import Sink, Source, check_not_all_blank, given_psfs
 from napari_vdip.stack import plan
+from napari_vdip.turns import in_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from torch import Tensor
 
     from napari_vdip.blank import Blank
     from napari_vdip.estimate import Estimate
     from napari_vdip.mosaic import Mosaic
+    from napari_vdip.plane import Plane
     from napari_vdip.stack import Plan
     from napari_vdip.tiling import Region
 
 
 Array = NDArray[np.float32]
 
-NO_DETAIL = -math.inf
-"""Amount of detail of a blank plane, which no kernel is estimated on."""
 _ENOUGH: dict[tuple[str, Settings], Mapping[str, int]] = {}
 """What had to be made smaller in this process, for each stack of which it does planes one by one."""
 
@@ -330,38 +327,6 @@ def _checked(checkpoint: str | Path | None, planes: int) -> Path | None:
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"checkpoint: expected a file in a folder that there is, got {str(path)!r}")
     return path
-
-
-def in_turn(
-    source: Source, settings: Settings, details: Mapping[tuple[int, ...], float] | None = None
-) -> Iterator[tuple[tuple[int, ...], bool]]:
-    """Give the index of every plane in turn, and whether it has the kernel of the plane before.
-
-    For one kernel a channel, the plane with the most detail comes first, and blank ones, which have their
-    own, last; unless the `details` of all planes are given, they are read to find it.
-    """
-    if settings.psf_source != "channel":
-        yield from ((index, False) for index in source.planes.indices)
-        return
-
-    def amount(index: tuple[int, ...]) -> float:
-        return details[index] if details is not None else amount_of_detail(source.read(index), settings)
-
-    for group in source.planes.groups:
-        amounts = {index: amount(index) for index in group} if len(group) > 1 else dict.fromkeys(group, 0.0)
-        varied = [index for index in group if amounts[index] != NO_DETAIL]
-        if varied:
-            first = max(varied, key=amounts.__getitem__)
-            yield first, False
-            yield from ((index, True) for index in varied if index != first)
-        yield from ((index, False) for index in group if amounts[index] == NO_DETAIL)
-
-
-def amount_of_detail(image: NDArray[Any], settings: Settings) -> float:
-    """Return how much detail there is where a plane ``(Y, X, C)`` would be searched for its kernel."""
-    if is_blank(image):
-        return NO_DETAIL
-    return searched(Plane(image, settings, torch.device("cpu")))[1]
 
 
 def kernel_of(psf: NDArray[np.floating], device: torch.device) -> Tensor:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from napari_vdip.attempts import STOPPED_BY_USER
 from napari_vdip.cluster import Failure, Queue, gpu_of
 from napari_vdip.course import BLANK, FINISHED
-from napari_vdip.deconvolution import amount_of_detail, finish, in_turn, run_plane
+from napari_vdip.deconvolution import finish, run_plane
 from napari_vdip.generators import Posterior
 from napari_vdip.images import check_plane
 from napari_vdip.result import Deconvolution, Progress
 from napari_vdip.source import check_not_all_blank
+from napari_vdip.turns import amount_of_detail, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -62,7 +62,7 @@ def begin(item: Item, device: str | None, overwrite: bool) -> Begun:
     ValueError
         If it cannot be done, or its results are not to be replaced.
     """
-    from napari_vdip.deconvolution import in_turn
+    from napari_vdip.turns import in_turn
 
     planes = item.planes
     if item.problem or planes is None:
