@@ -8,8 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
-import napari_vdip.deconvolution as deconvolution
-from napari_vdip import Settings, deconvolve, run
+from napari_vdip import Settings, attempts, deconvolve, run
 from napari_vdip.metrics import aligned_quality
 from napari_vdip.scenes import cells
 from napari_vdip.settings import METHODS
@@ -305,7 +304,7 @@ def fails_at(monkeypatch):
 
     def arrange(first):
         calls = iter(range(1, 10_000))
-        sound = deconvolution.Plane.estimates
+        sound = attempts.Plane.estimates
 
         def estimates(self, start=None):
             for estimate in sound(self):
@@ -314,7 +313,7 @@ def fails_at(monkeypatch):
                 )
                 yield estimate
 
-        monkeypatch.setattr(deconvolution.Plane, "estimates", estimates)
+        monkeypatch.setattr(attempts.Plane, "estimates", estimates)
 
     return arrange
 
@@ -397,7 +396,7 @@ def test_bad_input_is_refused_before_any_work(image, changes, message, monkeypat
     def no_work(*_):
         raise AssertionError("work has begun")
 
-    monkeypatch.setattr(deconvolution, "Plane", no_work)
+    monkeypatch.setattr(attempts, "Plane", no_work)
     with pytest.raises(ValueError, match=message):
         deconvolve(image, **{**TINY, "device": "cpu", **changes})
 

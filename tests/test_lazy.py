@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-import napari_vdip.deconvolution as deconvolution
 import napari_vdip.plane as plane
-from napari_vdip import deconvolve, deconvolve_stack
+from napari_vdip import attempts, deconvolve, deconvolve_stack
 
 TINY = {
     "device": "cpu",
@@ -344,14 +343,14 @@ def test_a_single_plane_is_not_read_twice(searches):
 
 
 def test_a_channel_whose_search_fails_ends_the_run(monkeypatch):
-    sound = deconvolution.Plane.estimates
+    sound = attempts.Plane.estimates
 
     def estimates(self, start=None):
         for estimate in sound(self):
             lost = estimate.kernel * float("nan")
             yield replace(estimate, kernel=lost) if estimate.step == 4 else estimate
 
-    monkeypatch.setattr(deconvolution.Plane, "estimates", estimates)
+    monkeypatch.setattr(attempts.Plane, "estimates", estimates)
     stack = np.stack([blobs(0), blobs(1)])
     with pytest.warns(RuntimeWarning, match="not finite at step 4"):
         result = deconvolve(stack, axes="TYX", psf_source="channel", **{**TINY, "refinements": 3})
