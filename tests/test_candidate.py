@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import hadamard
 
 from napari_vdip.candidate import LEAST_SEEN, Candidate, gradient_noise, gradients
-from napari_vdip.operators import blur, blur_adjoint
+from napari_vdip.operators import Blur, blur
 from napari_vdip.widths import gaussian as round_kernel
 
 SIGMA = 0.02
@@ -69,7 +69,8 @@ def test_the_noise_of_a_gradient_is_twice_the_sum_of_those_of_its_pixels(rng):
 
 def precision_of_the_data(kernel, noise):
     """Sum over the pixels that see an entry of the squared kernel over their variance."""
-    return blur_adjoint(1 / gradient_noise(noise), kernel.square())
+    canvas = tuple(n + k - 2 for n, k in zip(noise.shape[-2:], kernel.shape[-2:], strict=True))
+    return Blur(kernel.square(), canvas).adjoint(1 / gradient_noise(noise))
 
 
 @pytest.mark.parametrize("advances", [1, 4])

@@ -21,7 +21,7 @@ ALL = {
 }
 ALONE = (
     "operators", "kernels", "noise", "solvers", "generators", "metrics", "estimate", "tiling", "widths",
-    "power"
+    "power", "replay"
 )  # fmt: skip
 FILES = {"readers", "tiff_metadata", "image_file", "psf_file", "io", "names", "items", "workspace"}
 COMMANDS = {

@@ -8,14 +8,14 @@ import torch
 from scipy.signal import convolve2d, correlate2d
 
 from napari_vdip.operators import (
+    Blur,
+    KernelBlur,
     blur,
-    blur_adjoint,
     crop,
     difference,
     fast,
     gradient,
     gradient_adjoint,
-    kernel_adjoint,
 )
 
 SIZES = [((9, 11), (3, 5)), ((16, 13), (7, 1)), ((37, 41), (15, 19)), ((5, 5), (5, 5))]
@@ -63,8 +63,14 @@ def test_the_adjoints_of_the_blur_satisfy_their_definition(canvas, window, rng):
     blurred = blur(latent, kernel)
     residual = normal(*blurred.shape, rng=rng)
     product = inner(blurred, residual)
-    assert product == pytest.approx(inner(latent, blur_adjoint(residual, kernel)), rel=1e-12)
-    assert product == pytest.approx(inner(kernel, kernel_adjoint(residual, latent)), rel=1e-12)
+    assert product == pytest.approx(inner(latent, Blur(kernel, canvas).adjoint(residual)), rel=1e-12)
+    assert product == pytest.approx(inner(kernel, KernelBlur(latent, window).adjoint(residual)), rel=1e-12)
+
+
+@pytest.mark.parametrize(("canvas", "window"), SIZES)
+def test_the_blur_is_the_same_as_a_function_of_the_latent_and_of_the_kernel(canvas, window, rng):
+    latent, kernel = normal(3, 1, *canvas, rng=rng), normal(1, 1, *window, rng=rng)
+    torch.testing.assert_close(KernelBlur(latent, window)(kernel), Blur(kernel, canvas)(latent))
 
 
 def test_the_adjoint_of_the_gradient_satisfies_its_definition(rng):

@@ -16,14 +16,8 @@ import torch
 from torch import Tensor
 
 from napari_vdip.kernel_update import update_kernel
-from napari_vdip.operators import (
-    blur,
-    blur_adjoint,
-    fast,
-    gradient,
-    inverse,
-    size_of,
-)
+from napari_vdip.operators import Blur, gradient, inverse, size_of
+from napari_vdip.replay import replayed
 from napari_vdip.solvers import conjugate_gradients
 from napari_vdip.support import grown, off_middle, shifted, support_of
 
@@ -56,8 +50,9 @@ def gradient_noise(variance: Tensor) -> Tensor:
 
 def annealed(variance: Tensor, progress: float) -> Tensor:
     """Variance of the noise for a round at this part of all rounds, from that of the image."""
-    last = float(variance.min().sqrt())
-    return variance.clamp_min((FIRST_NOISE * (last / FIRST_NOISE) ** min(1.0, progress / ANNEALED)) ** 2)
+    last = variance.min().sqrt()
+    level = FIRST_NOISE * (last / FIRST_NOISE) ** min(1.0, progress / ANNEALED)
+    return torch.maximum(variance, level.square())
 
 
 class Candidate:
@@ -92,24 +87,9 @@ class Candidate:
 
     def advance(self, noise: Tensor) -> None:
         """Update the posterior of the gradient and then the kernel, for variances of the image's noise."""
-        confidence = 1 / gradient_noise(noise)
-        weights = 1 / (self.mean.square() + self.variance + self.floor**2)
-        size = fast(size_of(self.mean))
-        spectrum = torch.fft.rfft2(self.kernel, s=size).abs().square()
-        spectrum = spectrum * confidence.mean((-2, -1), keepdim=True)
-        average = 1 / (spectrum + weights.log().mean((-2, -1), keepdim=True).exp())
-
-        def operator(x: Tensor) -> Tensor:
-            return blur_adjoint(confidence * blur(x, self.kernel), self.kernel) + weights * x
-
-        def precondition(r: Tensor) -> Tensor:
-            return inverse(torch.fft.rfft2(r, s=size) * average, size, *size_of(r))
-
-        evidence = blur_adjoint(confidence * self.target, self.kernel)
-        self.mean = conjugate_gradients(operator, precondition, evidence, self.mean, SOLVER_STEPS)
-        self.variance = self._variance(blur_adjoint(confidence, self.kernel.square()))
-        self.kernel = update_kernel(
-            self.kernel, self.mean, self.variance, self.target, confidence, self.support
+        floor = torch.full_like(noise[0, 0, 0, 0], self.floor)
+        self.kernel, self.mean, self.variance = advanced(
+            self.kernel, self.mean, self.variance, self.target, noise, self.support, floor
         )
 
     def confine(self) -> tuple[int, int]:
@@ -130,8 +110,41 @@ class Candidate:
         self.variance = self.variance.roll(by, (-2, -1))
         return by
 
-    def _variance(self, data: Tensor) -> Tensor:
-        """Variance that is consistent with its own weight, for the precision of the data on each entry."""
-        data = data.clamp_min(LEAST_SEEN * float(data.max()))
-        moments = self.mean.square() + self.floor**2
-        return 2 / (data + (data.square() + 4 * data / moments).sqrt())
+
+@replayed
+def advanced(
+    kernel: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    target: Tensor,
+    noise: Tensor,
+    support: Tensor,
+    floor: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return kernel, mean and variance after a round, see `Candidate`."""
+    confidence = 1 / gradient_noise(noise)
+    weights = 1 / (mean.square() + variance + floor.square())
+    blur = Blur(kernel, size_of(mean))
+    spectrum = blur.spectrum.abs().square() * confidence.mean((-2, -1), keepdim=True)
+    average = 1 / (spectrum + weights.log().mean((-2, -1), keepdim=True).exp())
+
+    def operator(x: Tensor) -> Tensor:
+        return blur.adjoint(confidence * blur(x)) + weights * x
+
+    def precondition(r: Tensor) -> Tensor:
+        return inverse(torch.fft.rfft2(r, s=blur.size) * average, blur.size, *size_of(r))
+
+    evidence = blur.adjoint(confidence * target)
+    mean = conjugate_gradients(operator, precondition, evidence, mean, SOLVER_STEPS)
+    data = Blur(kernel.square(), size_of(mean)).adjoint(confidence)
+    variance = consistent_variance(data, mean.square() + floor.square())
+    return update_kernel(kernel, mean, variance, target, confidence, support), mean, variance
+
+
+def consistent_variance(data: Tensor, moments: Tensor) -> Tensor:
+    """Variance that is consistent with its own weight, for the precision of the data on each entry.
+
+    The moments are the squared mean and the squared floor together.
+    """
+    data = torch.maximum(data, LEAST_SEEN * data.max())
+    return 2 / (data + (data.square() + 4 * data / moments).sqrt())

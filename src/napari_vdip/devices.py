@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from napari_vdip.replay import forget
+
 
 def choose_device(name: str | None = None) -> torch.device:
     """Return the named device, or the best one there is.
@@ -64,7 +66,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Give the memory back to GPUs that PyTorch keeps for later; what is in use stays."""
+    """Give the memory back to GPUs that PyTorch keeps for later, and recordings; what is in use stays."""
+    forget()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():

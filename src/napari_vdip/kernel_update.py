@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_vdip.operators import blur, kernel_adjoint
+from napari_vdip.operators import KernelBlur, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,13 +44,13 @@ def update_kernel(
     support : Tensor, optional
         ``(1, 1, kh, kw)``, where the kernel may be; everywhere if not given.
     """
-    spread = kernel_adjoint(confidence, variance).sum(0, keepdim=True)
+    blur = KernelBlur(mean, size_of(kernel))
+    spread = KernelBlur(variance, size_of(kernel)).adjoint(confidence)
 
     def normal_product(k: Tensor) -> Tensor:
-        product = kernel_adjoint(confidence * blur(mean, k), mean).sum((0, 1), keepdim=True)
-        return product + spread * k
+        return blur.adjoint(confidence * blur(k)) + spread * k
 
-    right_side = kernel_adjoint(confidence * target, mean).sum((0, 1), keepdim=True)
+    right_side = blur.adjoint(confidence * target)
     curvature = largest_eigenvalue(normal_product, kernel)
     return least_on_simplex(lambda k: normal_product(k) - right_side, curvature, kernel, STEPS, support)
 
@@ -67,21 +67,22 @@ def least_on_simplex(
     Accelerated projected gradient steps with restarts (Beck and Teboulle, 2009; O'Donoghue and Candes,
     2015), from a kernel to start from. The function is given by its gradient and its largest curvature.
     """
-    ahead, momentum = kernel, 1.0
+    ahead, momentum = kernel, kernel.new_ones(())
     for _ in range(steps):
         following = onto_simplex(ahead - slope(ahead) / curvature, support)
-        if ((ahead - following) * (following - kernel)).sum() > 0:
-            momentum = 1.0
-        faster = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-        ahead = following + (momentum - 1) / faster * (following - kernel)
+        moved = following - kernel
+        turned_back = ((ahead - following) * moved).sum() > 0
+        momentum = torch.where(turned_back, 1.0, momentum)  # a condition of Python's would wait for a GPU
+        faster = (1 + (1 + 4 * momentum**2).sqrt()) / 2
+        ahead = following + (momentum - 1) / faster * moved
         kernel, momentum = following, faster
     return kernel
 
 
 def largest_eigenvalue(operator: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
     """Largest eigenvalue of a symmetric positive operator by power iteration, a little above it."""
-    start = torch.randn(like.shape, generator=torch.Generator().manual_seed(0))
-    vector = start.to(like)
+    places = torch.arange(like.numel(), device=like.device, dtype=like.dtype)
+    vector = torch.cos(places.square()).view_as(like)  # has something of every frequency
     value: Tensor = vector.norm()
     for _ in range(POWER_STEPS):
         vector = operator(vector / vector.norm())

@@ -32,31 +32,79 @@ def inverse(spectrum: Tensor, size: Size, rows: int, columns: int) -> Tensor:
     return whole[..., :rows, :columns]
 
 
-def blur(latent: Tensor, kernel: Tensor) -> Tensor:
-    """Cross-correlate the canvas with the kernel, valid part.
+class Blur:
+    """Cross-correlation of canvases of one size with a kernel, valid part: its spectrum is taken once.
 
     The published code does not flip the kernel; the point spread function is the flipped kernel.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        ``(n, 1, kh, kw)``.
+    canvas : tuple of int
+        ``(H, W)`` of what is blurred.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Of the transforms.
+    spectrum : Tensor
+        Half spectrum of the kernel.
     """
-    size = fast(size_of(latent))
-    rows, columns = (n - k + 1 for n, k in zip(size_of(latent), size_of(kernel), strict=True))
-    spectrum = torch.fft.rfft2(latent, s=size) * torch.fft.rfft2(kernel, s=size).conj()
-    return inverse(spectrum, size, rows, columns)
+
+    def __init__(self, kernel: Tensor, canvas: Size):
+        self.size = fast(canvas)
+        self.spectrum = torch.fft.rfft2(kernel, s=self.size)
+        self._canvas = canvas
+        self._valid = valid(canvas, size_of(kernel))
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        """Blur a canvas ``(n, C, H, W)``."""
+        spectrum = torch.fft.rfft2(latent, s=self.size) * self.spectrum.conj()
+        return inverse(spectrum, self.size, *self._valid)
+
+    def adjoint(self, residual: Tensor) -> Tensor:
+        """Adjoint: from the image grid to the canvas."""
+        spectrum = torch.fft.rfft2(residual, s=self.size) * self.spectrum
+        return inverse(spectrum, self.size, *self._canvas)
 
 
-def blur_adjoint(residual: Tensor, kernel: Tensor) -> Tensor:
-    """Adjoint of the blur in the latent image: from the image grid to the canvas."""
-    height, width = (n + k - 1 for n, k in zip(size_of(residual), size_of(kernel), strict=True))
-    size = fast((height, width))
-    spectrum = torch.fft.rfft2(residual, s=size) * torch.fft.rfft2(kernel, s=size)
-    return inverse(spectrum, size, height, width)
+class KernelBlur:
+    """The blur of one latent image as a function of the kernel: the latent's spectrum is taken once.
+
+    Parameters
+    ----------
+    latent : Tensor
+        ``(n, C, H, W)``.
+    window : tuple of int
+        ``(kh, kw)``.
+    """
+
+    def __init__(self, latent: Tensor, window: Size):
+        self._size = fast(size_of(latent))
+        self._spectrum = torch.fft.rfft2(latent, s=self._size)
+        self._window = window
+        self._valid = valid(size_of(latent), window)
+
+    def __call__(self, kernel: Tensor) -> Tensor:
+        """Blur with a kernel ``(1, 1, kh, kw)``."""
+        spectrum = self._spectrum * torch.fft.rfft2(kernel, s=self._size).conj()
+        return inverse(spectrum, self._size, *self._valid)
+
+    def adjoint(self, residual: Tensor) -> Tensor:
+        """Adjoint: from the image grid ``(n, C, Y, X)`` to ``(1, 1, kh, kw)``."""
+        products = self._spectrum * torch.fft.rfft2(residual, s=self._size).conj()
+        return inverse(products.sum((0, 1), keepdim=True), self._size, *self._window)
 
 
-def kernel_adjoint(residual: Tensor, latent: Tensor) -> Tensor:
-    """Adjoint of the blur in the kernel: from the image grid to ``(n, C, kh, kw)``."""
-    rows, columns = (h - y + 1 for h, y in zip(size_of(latent), size_of(residual), strict=True))
-    size = fast(size_of(latent))
-    spectrum = torch.fft.rfft2(latent, s=size) * torch.fft.rfft2(residual, s=size).conj()
-    return inverse(spectrum, size, rows, columns)
+def valid(canvas: Size, window: Size) -> Size:
+    """Size of the part of a canvas that a window fits around."""
+    return canvas[0] - window[0] + 1, canvas[1] - window[1] + 1
+
+
+def blur(latent: Tensor, kernel: Tensor) -> Tensor:
+    """Blur a canvas ``(n, C, H, W)`` once, see `Blur`."""
+    return Blur(kernel, size_of(latent))(latent)
 
 
 def difference(a: Tensor, dim: int) -> Tensor:

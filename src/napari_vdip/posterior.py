@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -24,15 +25,13 @@ from torch import Tensor
 from napari_vdip.generators import Posterior
 from napari_vdip.objective import gradient_moments
 from napari_vdip.operators import (
-    Size,
-    blur,
-    blur_adjoint,
-    fast,
+    Blur,
     gradient,
     gradient_adjoint,
     inverse,
     size_of,
 )
+from napari_vdip.replay import replayed
 from napari_vdip.solvers import conjugate_gradients
 
 RANGE_PRECISION = 12.0
@@ -70,25 +69,30 @@ class Precision:
     pull: Tensor | float = 0.0
     level: Tensor | float = 0.0
 
+    @cached_property
+    def blur(self) -> Blur:
+        """Blur of the canvas."""
+        height, width = (n + k - 1 for n, k in zip(size_of(self.noise), size_of(self.kernel), strict=True))
+        return Blur(self.kernel, (height, width))
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        """One over the variance of the noise, ``(1, C, Y, X)``."""
+        return self.noise.square().reciprocal()
+
     def __matmul__(self, x: Tensor) -> Tensor:
-        data = blur_adjoint(blur(x, self.kernel) / self.noise.square(), self.kernel)
+        data = self.blur.adjoint(self.confidence * self.blur(x))
         down, right = gradient(x)
         prior = gradient_adjoint(self.weights[0] * down, self.weights[1] * right)
         return data + prior + (RANGE_PRECISION + self.pull) * x
 
     def solve(self, right_side: Tensor, start: Tensor, steps: int = SOLVER_STEPS) -> Tensor:
         """Solve ``P x = right_side`` by preconditioned conjugate gradients, each channel by itself."""
-        size = fast(size_of(start))
-        average_inverse = 1 / self._average_spectrum(size)
-
-        def precondition(r: Tensor) -> Tensor:
-            return inverse(torch.fft.rfft2(r, s=size) * average_inverse, size, *size_of(r))
-
-        return conjugate_gradients(self.__matmul__, precondition, right_side, start, steps)
+        return _solved(self.kernel, self.noise, *self.weights, self.pull, right_side, start, steps)
 
     def mean(self, image: Tensor, start: Tensor) -> Tensor:
         """Mean of the posterior, ``(1, C, H, W)``, of an image ``(1, C, Y, X)``."""
-        evidence = blur_adjoint(image / self.noise.square(), self.kernel)
+        evidence = self.blur.adjoint(self.confidence * image)
         return self.solve(evidence + RANGE_PRECISION * RANGE_MEAN + self.pull * self.level, start)
 
     def sample(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
@@ -98,8 +102,7 @@ class Precision:
             return torch.randn((*shape[:2], height, width), generator=rng, device=rng.device)
 
         height, width = shape[-2:]
-        rows, columns = (n - k + 1 for n, k in zip(shape[-2:], size_of(self.kernel), strict=True))
-        data = blur_adjoint(normal(rows, columns) / self.noise, self.kernel)
+        data = self.blur.adjoint(normal(*size_of(self.noise)) / self.noise)
         prior = gradient_adjoint(
             self.weights[0].sqrt() * normal(height - 1, width),
             self.weights[1].sqrt() * normal(height, width - 1),
@@ -107,19 +110,41 @@ class Precision:
         right_side = data + prior + (RANGE_PRECISION + self.pull) ** 0.5 * normal(height, width)
         return self.solve(right_side, torch.zeros_like(right_side))
 
-    def _average_spectrum(self, size: Size) -> Tensor:
+    def average_spectrum(self) -> Tensor:
         """Spectrum of the nearest shift-invariant operator, real and positive."""
-        device = self.kernel.device
+        size, device = self.blur.size, self.kernel.device
         angles = (
             torch.fft.fftfreq(size[0], device=device)[:, None],
             torch.fft.rfftfreq(size[1], device=device)[None, :],
         )
-        confidence = self.noise.square().reciprocal().mean((-2, -1), keepdim=True)
-        spectrum: Tensor = torch.fft.rfft2(self.kernel, s=size).abs().square() * confidence
+        confidence = self.confidence.mean((-2, -1), keepdim=True)
+        spectrum: Tensor = self.blur.spectrum.abs().square() * confidence
         for weight, angle in zip(self.weights, angles, strict=True):
             typical = weight.log().mean().exp()
             spectrum = spectrum + typical * 4 * torch.sin(torch.pi * angle).square()
         return spectrum + RANGE_PRECISION
+
+
+@replayed
+def _solved(
+    kernel: Tensor,
+    noise: Tensor,
+    down: Tensor,
+    right: Tensor,
+    pull: Tensor | float,
+    right_side: Tensor,
+    start: Tensor,
+    steps: int,
+) -> Tensor:
+    """Solution of `Precision.solve`."""
+    precision = Precision(kernel, noise, (down, right), pull)
+    size = precision.blur.size
+    average_inverse = 1 / precision.average_spectrum()
+
+    def precondition(r: Tensor) -> Tensor:
+        return inverse(torch.fft.rfft2(r, s=size) * average_inverse, size, *size_of(r))
+
+    return conjugate_gradients(precision.__matmul__, precondition, right_side, start, steps)
 
 
 def sparse_precision(

@@ -1,0 +1,96 @@
+"""Computations of many small steps, recorded once on a GPU and then replayed.
+
+A step on an image of some hundred pixels a side takes a GPU less time than it takes Python to ask for it.
+A recording (a CUDA graph) asks for all of them at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LARGEST = 2**21
+"""Elements of a tensor beyond which nothing is recorded: a GPU takes longer for them than Python, and a
+recording keeps its memory."""
+
+
+class _Recordings(threading.local):
+    """Recordings of a thread, since one is no place for two at a time."""
+
+    def __init__(self) -> None:
+        self.made: dict[Hashable, Recording | None] = {}
+        self.pool: Any = None
+
+
+_OF_THREAD = _Recordings()
+
+
+def replayed(function: Callable[P, R]) -> Callable[P, R]:
+    """Record a function on CUDA when it is called for the second time with tensors of the same shapes.
+
+    The function returns a tensor or a tuple of tensors that depend on nothing but its arguments, all
+    positional: tensors, and constants that can be hashed. It neither draws random numbers nor reads a
+    tensor into Python. Elsewhere than on CUDA, and where tensors are large, it is called as it is.
+    """
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        tensors = [value for value in arguments if isinstance(value, Tensor)]
+        if not all(value.is_cuda and value.numel() <= LARGEST for value in tensors):
+            return function(*arguments)  # type: ignore[call-arg]  # positional alone
+        made = _OF_THREAD.made
+        key = (function, *map(_kind, arguments))
+        if key not in made:
+            made[key] = None  # what libraries do when first used cannot be recorded
+            return function(*arguments)  # type: ignore[call-arg]
+        recording = made[key]
+        if recording is None:
+            recording = made[key] = Recording(function, arguments)
+        return recording(tensors)
+
+    return cast("Callable[P, R]", call)
+
+
+def forget() -> None:
+    """Drop the recordings of this thread, and with them their memory."""
+    _OF_THREAD.made.clear()
+    _OF_THREAD.pool = None
+
+
+def _kind(value: Any) -> Hashable:
+    """Return what two arguments must share for one recording to serve both."""
+    if isinstance(value, Tensor):
+        return value.shape, value.dtype, value.device
+    return cast("Hashable", value)
+
+
+class Recording:
+    """What a function does to tensors of certain shapes."""
+
+    def __init__(self, function: Callable[..., Any], arguments: Sequence[Any]):
+        own = [value.clone() if isinstance(value, Tensor) else value for value in arguments]
+        self._inputs = [value for value in own if isinstance(value, Tensor)]
+        self._graph = torch.cuda.CUDAGraph()
+        pool = _OF_THREAD.pool = _OF_THREAD.pool or torch.cuda.graph_pool_handle()
+        # Other threads may go on meanwhile.
+        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+            self._outputs = function(*own)
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Any:
+        """Replay with other values."""
+        for own, value in zip(self._inputs, inputs, strict=True):
+            own.copy_(value)
+        self._graph.replay()
+        if isinstance(self._outputs, Tensor):
+            return self._outputs.clone()
+        return tuple(value.clone() for value in self._outputs)
