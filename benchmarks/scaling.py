@@ -21,7 +21,7 @@ import tifffile
 from common import Results, changes_of, environment, parser_for, results_path
 
 from napari_vdip import Settings, batch
-from napari_vdip.cluster import connect
+from napari_vdip.cluster import connect, threads_of
 from napari_vdip.scenes import cells
 
 if TYPE_CHECKING:
@@ -80,9 +80,10 @@ def timed(
     items = batch.plan([path], output, settings)
     with ExitStack() as stack:
         started = time.perf_counter()
-        client = stack.enter_context(connect(workers=workers)) if workers else None
+        client = stack.enter_context(connect(workers=workers, device=device)) if workers else None
         if client:
-            client.wait_for_workers(workers)
+            while threads_of(client) < workers:
+                time.sleep(0.05)
             client.run(warm_up)
         else:
             warm_up()

@@ -27,7 +27,7 @@ from napari_vdip import Settings, batch, cluster, deconvolve, deconvolve_stack
 from napari_vdip.cli import app
 from napari_vdip.cluster import Queue, check_device, connect, gpu_of
 from napari_vdip.io import read
-from napari_vdip.local_cluster import KEPT, environment_of
+from napari_vdip.local_cluster import KEPT, environment_of, threads_of_processes
 from napari_vdip.scenes import cells
 
 SMALL = Settings(psf_shape=5, widths=(4,) * 5, steps=2, refinements=2, samples=2)
@@ -481,10 +481,18 @@ def test_workers_are_started_with_memory_to_keep(client):
         assert {f"MALLOC_TRIM_THRESHOLD_={KEPT}", f"MALLOC_MMAP_THRESHOLD_={KEPT}"} <= set(started)
 
 
-def test_workers_on_one_machine_share_its_cores_and_have_a_gpu_each():
-    shares = [environment_of(number, 3, cores=8, gpus=2, own={}) for number in range(3)]
-    assert [share["OMP_NUM_THREADS"] for share in shares] == ["2", "2", "2"]
-    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["0", "1", "0"]
+@pytest.mark.parametrize(
+    ("workers", "gpus", "threads"),
+    [(3, 0, [1, 1, 1]), (4, 1, [4]), (5, 2, [3, 2]), (2, 2, [1, 1]), (2, 8, [1, 1]), (1, 0, [1])],
+)
+def test_workers_on_one_machine_are_processes_or_threads_that_share_a_gpu(workers, gpus, threads):
+    assert threads_of_processes(workers, gpus) == threads
+
+
+def test_workers_on_one_machine_share_its_cores_and_each_process_has_a_gpu():
+    shares = [environment_of(number, 3, cores=8, gpus=2, own={}) for number in range(2)]
+    assert [share["OMP_NUM_THREADS"] for share in shares] == ["2", "2"]
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["0", "1"]
     own = {"CUDA_VISIBLE_DEVICES": "GPU-a, 5,7", "OMP_NUM_THREADS": "3"}
     shares = [environment_of(number, 2, cores=1, gpus=3, own=own) for number in range(2)]
     assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["GPU-a", "5"]

@@ -136,7 +136,7 @@ def run(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Work in this many processes on this machine.")
+        int | None, typer.Option(min=1, help="Do this many planes at the same time on this machine.")
     ] = None,
     from_metadata: Annotated[
         Path | None, typer.Option(help="Repeat what made the results in this folder, in place of INPUT.")
@@ -184,7 +184,7 @@ def run(
     ends: list[Event] = []
     with ExitStack() as stack:
         try:
-            client = stack.enter_context(cluster.connect(scheduler, workers))
+            client = stack.enter_context(cluster.connect(scheduler, workers, device))
             events = batch.execute(items, device=device, overwrite=overwrite, client=client)
         except ValueError as error:
             raise bad_option(error) from None

@@ -55,7 +55,9 @@ class Failure:
 
 
 @contextmanager
-def connect(scheduler: str | None = None, workers: int | None = None) -> Iterator[Client | None]:
+def connect(
+    scheduler: str | None = None, workers: int | None = None, device: str | None = None
+) -> Iterator[Client | None]:
     """Reach a running cluster, or start one on this machine that ends with the context.
 
     Parameters
@@ -63,8 +65,10 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
     scheduler : str, optional
         Address of a running scheduler, such as ``"tcp://node7:8786"``.
     workers : int, optional
-        Number of processes to start here. Each does one thing at a time, on its part of the cores and, if
-        there are any, on one GPU.
+        How much to do here at the same time, each on its part of the cores: in as many processes, or, if
+        there are GPUs, in as many threads of a process for each.
+    device : str, optional
+        What they are for: with ``"cpu"`` there are processes whatever GPUs there are.
 
     Yields
     ------
@@ -99,7 +103,7 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
         with reached as client:
             yield client
     else:
-        processes = local_cluster(workers or 1, RETRIES)
+        processes = local_cluster(workers or 1, RETRIES, device)
         with processes as cluster, Client(cluster, set_as_default=False) as client:
             yield client
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import torch
 
 from napari_vdip.replay import forget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -47,6 +53,20 @@ def transforms(name: str) -> bool:
     except RuntimeError:  # what PyTorch raises for an operation that a device lacks
         return False
     return True
+
+
+@contextmanager
+def stream_of_its_own(name: str | None = None) -> Iterator[None]:
+    """Let a CUDA device do what a block asks of it beside what other threads ask.
+
+    For a device of `choose_device`; others have no streams.
+    """
+    device = choose_device(name)
+    if device.type == "cuda":
+        with torch.cuda.stream(torch.cuda.Stream(device)):
+            yield
+    else:
+        yield
 
 
 def describe(device: torch.device) -> str:

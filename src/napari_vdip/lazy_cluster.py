@@ -16,6 +16,7 @@ from napari_vdip.attempts import STOPPED_BY_USER
 from napari_vdip.cluster import Failure, Queue, gpu_of
 from napari_vdip.course import BLANK, FINISHED
 from napari_vdip.deconvolution import finish, run_plane
+from napari_vdip.devices import stream_of_its_own
 from napari_vdip.generators import Posterior
 from napari_vdip.images import check_plane
 from napari_vdip.result import Deconvolution, Progress
@@ -202,7 +203,8 @@ def _do_plane(
     def keep(progress: Progress) -> None:
         last[:] = [progress.estimate]
 
-    result = finish(steps, keep)
+    with stream_of_its_own(stack.device):
+        result = finish(steps, keep)
     images = {name: getattr(result, name) for name in stack.wanted}
     for name, array in stack.written.items():
         # Opened anew, as an array that is not there would be written to all the same.

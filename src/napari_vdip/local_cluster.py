@@ -18,15 +18,20 @@ KEPT = 2**30
 memory of every tensor is asked of the system anew, and cleared by it: half of the time at 512 x 512."""
 
 
-def local_cluster(workers: int, retries: int) -> SpecCluster:
-    """Start a cluster of processes with one thread each; what they share, they share from the start.
+def local_cluster(workers: int, retries: int, device: str | None = None) -> SpecCluster:
+    """Start a cluster of processes; what they share, they share from the start.
+
+    On CPUs each has one thread. There is one for each GPU, with a thread for each worker: a GPU does what
+    threads ask for at the same time, what processes ask for in turn.
 
     Parameters
     ----------
     workers : int
-        How many.
+        How many threads in all, each of which does one thing at a time.
     retries : int
-        Times that a piece of work is begun again if its worker was lost.
+        Times that a piece of work is begun again if its process was lost.
+    device : str, optional
+        See `devices.choose_device`: no GPU has a part in it if this is ``"cpu"``.
     """
     import dask
     import torch
@@ -34,8 +39,9 @@ def local_cluster(workers: int, retries: int) -> SpecCluster:
     from distributed import Nanny, Scheduler, SpecCluster
 
     # No limit of memory: a worker ended for its memory would begin the same plane again.
-    options = {"nthreads": 1, "host": HERE, "memory_limit": 0, "silence_logs": logging.ERROR}
-    gpus = torch.cuda.device_count()
+    options = {"host": HERE, "memory_limit": 0, "silence_logs": logging.ERROR}
+    gpus = 0 if device == "cpu" else torch.cuda.device_count()
+    threads = threads_of_processes(workers, gpus)
     # Read before a process is started, unlike `env`.
     memory = {"MALLOC_TRIM_THRESHOLD_": KEPT, "MALLOC_MMAP_THRESHOLD_": KEPT}
     with dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": memory[name] for name in memory}):
@@ -44,9 +50,12 @@ def local_cluster(workers: int, retries: int) -> SpecCluster:
                 number: {
                     "cls": Nanny,
                     "options": options
-                    | {"env": environment_of(number, workers, CPU_COUNT, gpus, os.environ)},
+                    | {
+                        "nthreads": own,
+                        "env": environment_of(number, workers, CPU_COUNT, gpus, os.environ),
+                    },
                 }
-                for number in range(workers)
+                for number, own in enumerate(threads)
             },
             scheduler={
                 "cls": Scheduler,
@@ -60,15 +69,23 @@ def local_cluster(workers: int, retries: int) -> SpecCluster:
         )
 
 
+def threads_of_processes(workers: int, gpus: int) -> list[int]:
+    """Return how many threads each process has, so that there are as many as workers."""
+    processes = min(workers, gpus) or workers
+    return [len(range(number, workers, processes)) for number in range(processes)]
+
+
 def environment_of(
-    worker: int, workers: int, cores: int, gpus: int, own: Mapping[str, str]
+    process: int, workers: int, cores: int, gpus: int, own: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return what a worker on this machine is to find in its environment: its share of cores and GPUs.
+    """Return what a process is to find in its environment: its GPU, and how many cores each worker has.
 
     Parameters
     ----------
-    worker, workers : int
-        Its number from 0, and how many there are. If there are more than GPUs, some share one.
+    process : int
+        Its number from 0.
+    workers : int
+        How many there are on this machine.
     cores, gpus : int
         What this process can use.
     own : mapping
@@ -78,5 +95,5 @@ def environment_of(
     environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     if gpus:
         shown = own.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
-        environment["CUDA_VISIBLE_DEVICES"] = shown.split(",")[:gpus][worker % gpus].strip()
+        environment["CUDA_VISIBLE_DEVICES"] = shown.split(",")[process].strip()
     return environment

@@ -33,6 +33,8 @@ class _Recordings(threading.local):
 
 
 _OF_THREAD = _Recordings()
+_RECORDING = threading.Lock()
+"""Held while something is recorded, since that begins with waiting for all that a GPU is asked for."""
 
 
 def replayed(function: Callable[P, R]) -> Callable[P, R]:
@@ -82,8 +84,8 @@ class Recording:
         self._inputs = [value for value in own if isinstance(value, Tensor)]
         self._graph = torch.cuda.CUDAGraph()
         pool = _OF_THREAD.pool = _OF_THREAD.pool or torch.cuda.graph_pool_handle()
-        # Other threads may go on meanwhile.
-        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+        capture = torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local")
+        with _RECORDING, capture:  # what other threads do meanwhile is not recorded, and no error
             self._outputs = function(*own)
 
     def __call__(self, inputs: Sequence[Tensor]) -> Any:

@@ -87,13 +87,16 @@ def compute_plane(task: PlaneTask) -> Record:
     No two tasks write the same file, so that they can be done at the same time, but for those that need
     the kernel of another.
     """
+    from napari_vdip.devices import stream_of_its_own
+
     steps = plane_steps(task)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            record: Record = end.value
-            return record
+    with stream_of_its_own(task.device):
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                record: Record = end.value
+                return record
 
 
 def plane_steps(task: PlaneTask) -> Generator[Progress, None, Record]:
