@@ -20,6 +20,7 @@ from napari_vdip.cli import app
 from napari_vdip.cost import Cost, Rate, canvas_pixels, expected_cost
 from napari_vdip.plane import Plane
 from napari_vdip.posterior import BATCH, Precision
+from napari_vdip.power import Power
 from napari_vdip.stack import plan
 from napari_vdip.tensor_memory import TensorCount, peak_memory
 from napari_vdip.widths import TRIALS
@@ -87,8 +88,9 @@ def expected(shape=(64, 64), axes="YX", settings=SMALL, **arguments):
 
 @pytest.fixture
 def smooth(monkeypatch):
-    """All images are taken for those that are compared with Gaussians, as the estimate takes them."""
+    """All kernels are compared with Gaussians, as the estimate takes them, and with nothing else."""
     monkeypatch.setattr(refinement, "sharpness", lambda image, variance: 1.0)
+    monkeypatch.setattr(Power, "width_of", lambda power, kernel: 0.0)
 
 
 @pytest.mark.parametrize(

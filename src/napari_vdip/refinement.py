@@ -137,16 +137,17 @@ def refine(
             done += 1
             yield estimate(done, mean, kernel, variance)
         with torch.no_grad():
-            plausible = is_bent(revised, tests[0]) or power.width_of(revised) <= power.widest()
+            plausible = power.width_of(revised) <= power.widest() or is_bent(revised, tests[0])
         gains, errors = list[float](), list[float]()
         for test in tests:
-            with torch.no_grad():
-                gain, error = test.predict(revised).advantage(test.predict(gaussian.kernel))
-            gains.append(gain)
-            errors.append(error)
+            if plausible:
+                with torch.no_grad():
+                    gain, error = test.predict(revised).advantage(test.predict(gaussian.kernel))
+                gains.append(gain)
+                errors.append(error)
             done += 1
             yield estimate(done, mean, kernel, variance)
-        if not plausible or sum(gains) <= math.hypot(*errors):
+        if sum(gains) <= math.hypot(*errors):
             revised, mean = gaussian.kernel, gaussian.mean
     yield from restore(
         image,

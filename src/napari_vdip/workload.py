@@ -103,14 +103,15 @@ def parts_of_plane(size: Size, settings: Settings, known: bool) -> list[Part]:
 def search_units(settings: Settings) -> Units:
     """Return what the search and the refinement that follows take.
 
-    Of an image without fine detail: others are not compared with Gaussians, which takes less.
+    Of an image without fine detail, whose kernel is no wider than its power allows: others are not compared
+    with Gaussians, and wider ones may be compared with themselves.
     """
     units: Units = {"prefit": settings.prefit_steps, "search": settings.network_steps}
     if not settings.rounds:
         return units
     kernel, half, comparisons, pixels = rounds_of(settings)
     coarse = scales.ROUNDS if settings.coarse_rounds else 0  # each scale has half the pixels of the next
-    predictions = ROUNDS * (TRIALS + 4 + 2 * len(GAPS)) if comparisons else 0
+    predictions = ROUNDS * (TRIALS + 2 * len(GAPS)) if comparisons else 0
     restored = predictions + pixels
     return {**units, "kernel": kernel + half / 4 + coarse, "mean": kernel + restored, "sample": restored}
 
