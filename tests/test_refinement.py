@@ -21,6 +21,7 @@ from napari_vdip.refinement import (
     FLOOR,
     GAPS,
     HALF_ROUNDS,
+    HAZES,
     NARROW,
     PIXEL_ROUNDS,
     PSF_ERROR,
@@ -33,9 +34,11 @@ from napari_vdip.refinement import (
     refine,
     rounds_of,
     sharpness,
+    without_haze,
 )
 from napari_vdip.scenes import gaussian_psf, specimen
 from napari_vdip.settings import Settings
+from napari_vdip.support import cleared
 from napari_vdip.widths import TRIALS, gaussian
 
 
@@ -297,6 +300,7 @@ def test_the_free_kernel_is_kept_if_bent_or_no_wider_than_allowed_and_predicts_n
             return Prediction(kernel, extend(self.image, size_of(kernel)), values.repeat(80))
 
     monkeypatch.setattr(refinement, "HeldOut", Fake)
+    monkeypatch.setattr(refinement, "without_haze", lambda kernel, held_out: kernel)
     monkeypatch.setattr(refinement, "sharpness", lambda image, variance: 1.0)
     monkeypatch.setattr(refinement.Power, "widest", lambda power: 2.0)
     monkeypatch.setattr(refinement.Power, "width_of", lambda power, kernel: width)
@@ -316,6 +320,43 @@ def told_by(psf, kernel, rng):
     image = Intensities.of(blurred, 0.3).to_tensor(blurred)
     held_out = refinement.HeldOut(image, noise_variance(image), 1.0, 1, rng, refinement.LEFT_OUT)
     return is_bent(torch.from_numpy(kernel).float()[None, None].flip((-2, -1)), held_out)
+
+
+@pytest.mark.parametrize(
+    ("better", "chosen"),
+    [({}, None), ({0.1: 1.0}, 0.1), ({0.1: 2.0, 0.3: 1.0}, 0.3), ({0.2: 1.0, 0.4: -1.0}, 0.2)],
+)
+def test_the_most_compact_form_that_predicts_better_is_taken(better, chosen):
+    """Densities by hand: their differences are certain, but for those by chance."""
+    kernel = hazy(bent_kernel(9, torch.float32))
+    forms = {0.0: kernel, **{faint: cleared(kernel, faint) for faint in HAZES}}
+    chance = torch.tensor([1.0, -0.9])
+
+    class Fake:
+        def predict(self, one):
+            (faint,) = (faint for faint, form in forms.items() if torch.equal(form, one))
+            return Prediction(one, one, better.get(faint, 0.0) + bool(faint) * chance.repeat(8))
+
+    assert len({tuple(form.flatten().tolist()) for form in forms.values()}) == len(forms)
+    assert torch.equal(without_haze(kernel, Fake()), forms[chosen or 0.0])
+
+
+def hazy(kernel):
+    """Kernel with entries of any faintness around it."""
+    haze = torch.linspace(0, 0.6 * float(kernel.max()), kernel.numel()).view_as(kernel)
+    return torch.where(kernel > 0, kernel, haze) / torch.where(kernel > 0, kernel, haze).sum()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_faint_part_of_the_blur_is_no_haze(seed, rng):
+    track = torch.zeros(1, 1, 15, 15)
+    track[..., 7, 2:8], track[..., 1:8, 8] = 1.0, 0.25
+    track /= track.sum()
+    assert (cleared(track, HAZES[0]) == 0)[track > 0].any()
+    image = blur(pieces(96, seed).float(), track)
+    image = image + 0.02 * torch.randn(image.shape, generator=rng)
+    held_out = refinement.HeldOut(image, torch.full_like(image, 0.02**2), 0.0, 1, rng, refinement.LEFT_OUT)
+    assert torch.equal(without_haze(track, held_out), track)
 
 
 @pytest.mark.parametrize("width", [0.8, 1.3, 2.0])

@@ -7,7 +7,7 @@ begin at a coarse scale (see ``coarse_to_fine``) or where networks have led, and
 Where an image has no fine detail, as a dense or a faint specimen under a compact blur, a free kernel may
 be led astray: round Gaussians are tried as well (see ``widths``), no wider than the image's power allows
 (see ``power``). The free kernel is kept if it is no wider than that or bent, and if it predicts better
-what was left out by more than a standard error.
+what was left out by more than a standard error; without its haze, if it predicts better so.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from napari_vdip.operators import extend, size_of
 from napari_vdip.posterior import sparse_precision
 from napari_vdip.power import Power
 from napari_vdip.prediction import HeldOut
+from napari_vdip.support import cleared
 from napari_vdip.widths import TRIALS, try_widths
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ it."""
 BENT = 3.0
 """Standard errors by which a kernel has to predict better than the same turned by quarters of a turn to be
 taken for bent. All pass the same frequencies, which decide where other kernels are compared."""
+HAZES = (0.4, 0.3, 0.2, 0.1)
+"""Parts of its maximum below which entries of a kernel may be haze (see `support_of`), largest first."""
+CLEARER = 2.0
+"""Standard errors by which a kernel without haze has to predict better than with it."""
 NARROW = 1.25
 """Standard deviation in pixels of a kernel that half the resolution is too coarse for."""
 
@@ -138,6 +143,8 @@ def refine(
             yield estimate(done, mean, kernel, variance)
         with torch.no_grad():
             plausible = power.width_of(revised) <= power.widest() or is_bent(revised, tests[0])
+            if plausible:
+                revised = without_haze(revised, tests[0])
         gains, errors = list[float](), list[float]()
         for test in tests:
             if plausible:
@@ -216,6 +223,21 @@ def is_bent(kernel: Tensor, held_out: HeldOut) -> bool:
     densities = torch.stack([prediction.densities for prediction in turned]).mean(0)
     gain, error = upright.advantage(replace(upright, densities=densities))
     return gain > BENT * error
+
+
+def without_haze(kernel: Tensor, held_out: HeldOut) -> Tensor:
+    """Return the most compact form of a kernel that predicts better than all of it, and not by chance.
+
+    Strong noise leaves haze in a kernel ``(1, 1, kh, kw)``. Where the blur is faint and wide, what looks
+    like it is none: pixels that are left out tell.
+    """
+    whole = held_out.predict(kernel)
+    for faint in HAZES:
+        compact = cleared(kernel, faint)
+        gain, error = held_out.predict(compact).advantage(whole)
+        if gain > CLEARER * error:
+            return compact
+    return kernel
 
 
 def rounds_of(settings: Settings, sharp: float = 1.0) -> tuple[int, int, int, int]:

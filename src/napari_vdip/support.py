@@ -21,16 +21,25 @@ MARGIN = 2
 """Pixels around it into which a kernel may grow."""
 
 
-def support_of(kernel: Tensor) -> Tensor:
-    """Return where a kernel ``(1, 1, kh, kw)`` stands out of the haze, as booleans of its shape."""
+def support_of(kernel: Tensor, faint: float = FAINT) -> Tensor:
+    """Return where a kernel ``(1, 1, kh, kw)`` stands out of the haze, as booleans of its shape.
+
+    What is haze is said by a number such as `FAINT`.
+    """
     entries = kernel[0, 0].cpu().double().numpy()
     means = entries
     for axis in (0, 1):
         means = ndimage.convolve1d(means, [0.25, 0.5, 0.25], axis, mode="constant")
-    pieces, count = ndimage.label(means > FAINT * means.max(), np.ones((3, 3)))
+    pieces, count = ndimage.label(means > faint * means.max(), np.ones((3, 3)))
     masses = ndimage.sum_labels(entries, pieces, range(1, count + 1))
     large = 1 + np.flatnonzero(masses >= LEAST_PART * masses.sum())
     return torch.from_numpy(np.isin(pieces, large)).to(kernel.device).view_as(kernel)
+
+
+def cleared(kernel: Tensor, faint: float) -> Tensor:
+    """Return a kernel without its haze, of sum one; see `support_of`."""
+    clear = kernel * support_of(kernel, faint)
+    return clear / clear.sum()
 
 
 def off_middle(support: Tensor) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from napari_vdip.mosaic import is_large, search_size, tile_layout
 from napari_vdip.plane import WEIGHT_ROUNDS, Plane
 from napari_vdip.posterior import BATCH
 from napari_vdip.prediction import ROUNDS
-from napari_vdip.refinement import GAPS, rounds_of
+from napari_vdip.refinement import GAPS, HAZES, rounds_of
 from napari_vdip.tiling import segments
 from napari_vdip.widths import TRIALS
 
@@ -103,15 +103,16 @@ def parts_of_plane(size: Size, settings: Settings, known: bool) -> list[Part]:
 def search_units(settings: Settings) -> Units:
     """Return what the search and the refinement that follows take.
 
-    Of an image without fine detail, whose kernel is no wider than its power allows: others are not compared
-    with Gaussians, and wider ones may be compared with themselves.
+    Of an image without fine detail, whose kernel is no wider than its power allows and has no haze: others
+    are not compared with Gaussians, or in other ways.
     """
     units: Units = {"prefit": settings.prefit_steps, "search": settings.network_steps}
     if not settings.rounds:
         return units
     kernel, half, comparisons, pixels = rounds_of(settings)
     coarse = scales.ROUNDS if settings.coarse_rounds else 0  # each scale has half the pixels of the next
-    predictions = ROUNDS * (TRIALS + 2 * len(GAPS)) if comparisons else 0
+    compared = TRIALS + 1 + len(HAZES) + 2 * len(GAPS)
+    predictions = ROUNDS * compared if comparisons else 0
     restored = predictions + pixels
     return {**units, "kernel": kernel + half / 4 + coarse, "mean": kernel + restored, "sample": restored}
 
