@@ -29,7 +29,7 @@ class _Recordings(threading.local):
 
     def __init__(self) -> None:
         self.made: dict[Hashable, Recording | None] = {}
-        self.pool: Any = None
+        self.pools: dict[torch.device, Any] = {}
 
 
 _OF_THREAD = _Recordings()
@@ -66,7 +66,7 @@ def replayed(function: Callable[P, R]) -> Callable[P, R]:
 def forget() -> None:
     """Drop the recordings of this thread, and with them their memory."""
     _OF_THREAD.made.clear()
-    _OF_THREAD.pool = None
+    _OF_THREAD.pools.clear()
 
 
 def _kind(value: Any) -> Hashable:
@@ -83,9 +83,17 @@ class Recording:
         own = [value.clone() if isinstance(value, Tensor) else value for value in arguments]
         self._inputs = [value for value in own if isinstance(value, Tensor)]
         self._graph = torch.cuda.CUDAGraph()
-        pool = _OF_THREAD.pool = _OF_THREAD.pool or torch.cuda.graph_pool_handle()
-        capture = torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local")
-        with _RECORDING, capture:  # what other threads do meanwhile is not recorded, and no error
+        device = self._inputs[0].device  # which need not be PyTorch's current one
+        pools = _OF_THREAD.pools
+        if device not in pools:
+            pools[device] = torch.cuda.graph_pool_handle()
+        capture = torch.cuda.graph(
+            self._graph,
+            pool=pools[device],
+            stream=torch.cuda.Stream(device),
+            capture_error_mode="thread_local",  # what other threads do meanwhile is no error
+        )
+        with _RECORDING, torch.cuda.device(device), capture:
             self._outputs = function(*own)
 
     def __call__(self, inputs: Sequence[Tensor]) -> Any:
