@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from napari_vdip.kernel_update import update_kernel
-from napari_vdip.operators import Blur, gradient, inverse, size_of
+from napari_vdip.operators import Blur, gradient, size_of
 from napari_vdip.replay import replayed
 from napari_vdip.solvers import conjugate_gradients
 from napari_vdip.support import grown, off_middle, shifted, support_of
@@ -132,7 +132,7 @@ def advanced(
         return blur.adjoint(confidence * blur(x)) + weights * x
 
     def precondition(r: Tensor) -> Tensor:
-        return inverse(torch.fft.rfft2(r, s=blur.size) * average, blur.size, *size_of(r))
+        return blur.filtered(r, average)
 
     evidence = blur.adjoint(confidence * target)
     mean = conjugate_gradients(operator, precondition, evidence, mean, SOLVER_STEPS)

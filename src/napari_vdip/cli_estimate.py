@@ -37,7 +37,7 @@ def estimate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes on this machine, which share its cores.")
+        int | None, typer.Option(min=1, help="Planes that this machine does at the same time.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     changes: dict[str, Any],

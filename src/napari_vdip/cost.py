@@ -156,7 +156,7 @@ def one_after_the_other(costs: Sequence[Cost]) -> Cost:
 
 
 def among(workers: int, cost: Cost, planes: int) -> Cost:
-    """Return the cost of some planes that are done by processes at the same time, one by each."""
+    """Return the cost of some planes that are done by workers at the same time, one by each."""
     busy = min(workers, planes)
     return Cost(cost.seconds / busy, cost.memory * busy, cost.device)
 

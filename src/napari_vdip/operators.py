@@ -68,6 +68,11 @@ class Blur:
         spectrum = torch.fft.rfft2(residual, s=self.size) * self.spectrum
         return inverse(spectrum, self.size, *self._canvas)
 
+    def filtered(self, canvas: Tensor, response: Tensor) -> Tensor:
+        """Multiply the spectrum of a canvas ``(n, C, H, W)`` by a response at the same frequencies."""
+        spectrum = torch.fft.rfft2(canvas, s=self.size) * response
+        return inverse(spectrum, self.size, *self._canvas)
+
 
 class KernelBlur:
     """The blur of one latent image as a function of the kernel: the latent's spectrum is taken once.

@@ -28,7 +28,6 @@ from napari_vdip.operators import (
     Blur,
     gradient,
     gradient_adjoint,
-    inverse,
     size_of,
 )
 from napari_vdip.replay import replayed
@@ -138,11 +137,10 @@ def _solved(
 ) -> Tensor:
     """Solution of `Precision.solve`."""
     precision = Precision(kernel, noise, (down, right), pull)
-    size = precision.blur.size
     average_inverse = 1 / precision.average_spectrum()
 
     def precondition(r: Tensor) -> Tensor:
-        return inverse(torch.fft.rfft2(r, s=size) * average_inverse, size, *size_of(r))
+        return precision.blur.filtered(r, average_inverse)
 
     return conjugate_gradients(precision.__matmul__, precondition, right_side, start, steps)
 
