@@ -324,7 +324,7 @@ def told_by(psf, kernel, rng):
 
 @pytest.mark.parametrize(
     ("better", "chosen"),
-    [({}, None), ({0.1: 1.0}, 0.1), ({0.1: 2.0, 0.3: 1.0}, 0.3), ({0.2: 1.0, 0.4: -1.0}, 0.2)],
+    [({}, None), ({0.2: 1.0}, 0.2), ({0.2: 2.0, 0.3: 1.0}, 0.3), ({0.3: 1.0, 0.4: -1.0}, 0.3)],
 )
 def test_the_most_compact_form_that_predicts_better_is_taken(better, chosen):
     """Densities by hand: their differences are certain, but for those by chance."""
