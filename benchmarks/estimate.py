@@ -18,10 +18,12 @@ from common import Results, changes_of, environment, parser_for, results_path
 from speed import peak_memory
 
 from napari_vdip import Settings
-from napari_vdip.scenes import cells
+from napari_vdip.scenes import cells, gaussian_psf, specimen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Case:
         Of the settings.
     known : bool
         Whether the point spread function is.
+    smooth : bool
+        Whether there are no edges as sharp as pixels, so that kernels are compared with Gaussians.
     preset : str
         Settings to start from, in place of those of the command line.
     """
@@ -43,6 +47,7 @@ class Case:
     shape: tuple[int, ...]
     changes: dict[str, Any] = field(default_factory=dict)
     known: bool = False
+    smooth: bool = False
     preset: str | None = None
 
     @property
@@ -50,12 +55,23 @@ class Case:
         """One letter for each axis."""
         return "ZYX"[-len(self.shape) :]
 
+    @property
+    def image(self) -> NDArray[np.float32]:
+        """Blurred cells or nuclei, next to each other."""
+        psf = gaussian_psf(11, 2.0)
+        scene = specimen("nuclei", psf, size=64) if self.smooth else cells(size=64, psf_size=9)
+        repeats = [
+            math.ceil(n / 64) if axis in "YX" else n for axis, n in zip(self.axes, self.shape, strict=True)
+        ]
+        return np.tile(scene.blurred, repeats)[tuple(slice(n) for n in self.shape)]
+
 
 FEW = {"steps": 20, "prefit_steps": 10}
 """The published schedule in miniature."""
 CASES = {
     "128 px": Case((128, 128)),
     "256 px": Case((256, 256)),
+    "256 px, smooth": Case((256, 256), smooth=True),
     "512 px": Case((512, 512)),
     "300 x 180 px, PSF 15 px": Case((300, 180), {"psf_shape": 15}),
     "2 planes of 128 px": Case((2, 128, 128)),
@@ -115,7 +131,8 @@ def estimate(case: Case, preset: str, changes: dict[str, Any], device: str | Non
     settings = Settings.preset(preset, **changes)
     if case.known:
         settings = settings.replace(psf_source="given")
-    cost = expected_cost(plan(case.shape, case.axes, settings.channels), settings, device=device)
+    planes = plan(case.shape, case.axes, settings.channels)
+    cost = expected_cost(planes, settings, image=case.image, device=device)
     return {"seconds": cost.seconds, "memory": cost.memory}
 
 
@@ -126,13 +143,8 @@ def measure(case: Case, preset: str, changes: dict[str, Any], device: str | None
     from napari_vdip.deconvolution import deconvolve
 
     settings = Settings.preset(preset, **changes)
-    scene = cells(size=64, psf_size=9)
-    repeats = [
-        math.ceil(n / 64) if axis in "YX" else n for axis, n in zip(case.axes, case.shape, strict=True)
-    ]
-    image = np.tile(scene.blurred, repeats)[tuple(slice(n) for n in case.shape)]
     psf = np.ones(settings.psf_shape) if case.known else None
-    result = deconvolve(image, settings, axes=case.axes, psf=psf, device=device)
+    result = deconvolve(case.image, settings, axes=case.axes, psf=psf, device=device)
     on_gpu = result.device.startswith("cuda")
     return {
         "seconds": result.seconds,

@@ -18,7 +18,7 @@ import tifffile
 import zarr
 from PIL import Image
 
-from napari_vdip import Settings, batch, deconvolve, items, report
+from napari_vdip import Settings, batch, deconvolve, items, replay, report
 from napari_vdip.io import read, write_ome_tiff, write_ome_zarr
 from napari_vdip.names import place
 from napari_vdip.scenes import cells
@@ -92,6 +92,19 @@ def test_a_file_is_done_as_its_array_is_in_python(tmp_path, stack, format, axes,
         else:
             np.testing.assert_array_equal(read(file).array.compute(), getattr(expected, name))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["stack"]
+
+
+def test_what_a_gpu_has_recorded_is_kept_from_plane_to_plane_and_given_back_after_the_last(tmp_path, stack):
+    replay.forget()
+    kept = []
+    for event in batch.execute(batch.plan([stack[0]], tmp_path, SMALL), device="cpu"):
+        if event.kind == "step":
+            kept.append(len(replay._OF_THREAD.made))
+            replay._OF_THREAD.made[len(kept)] = None
+    steps = len(kept) // event.planes
+    assert event.planes > 1
+    assert kept == list(range(steps * event.planes))
+    assert not replay._OF_THREAD.made
 
 
 def test_a_plane_is_a_piece_of_work_that_any_process_can_do_in_any_order(tmp_path, stack):

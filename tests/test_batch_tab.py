@@ -234,7 +234,7 @@ def test_closing_the_panel_ends_the_batch(tab, viewer, folder, qtbot):
 
 
 def test_the_estimate_is_the_sum_over_the_images(tab, folder, qtbot, monkeypatch):
-    def expected_cost(planes, settings, *, region, device, kept):
+    def expected_cost(planes, settings, *, image, region, device, kept):
         return cost.Cost(35.0 * len(planes.indices), 9e8 if len(planes.indices) > 1 else 1e8, device)
 
     monkeypatch.setattr(cost, "expected_cost", expected_cost)

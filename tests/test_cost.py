@@ -13,14 +13,17 @@ from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
 import napari_vdip.cost as cost
+import napari_vdip.rates as rates
 import napari_vdip.refinement as refinement
 from napari_vdip import Settings, deconvolve
 from napari_vdip.candidate import Candidate
 from napari_vdip.cli import app
-from napari_vdip.cost import Cost, Rate, canvas_pixels, expected_cost
+from napari_vdip.cost import Cost, among, expected_cost, one_after_the_other
 from napari_vdip.plane import Plane
 from napari_vdip.posterior import BATCH, Precision
 from napari_vdip.power import Power
+from napari_vdip.rates import Measured, Rate
+from napari_vdip.refinement import ROUND
 from napari_vdip.stack import plan
 from napari_vdip.tensor_memory import TensorCount, peak_memory
 from napari_vdip.widths import TRIALS
@@ -63,19 +66,22 @@ def done(monkeypatch):
 @pytest.fixture
 def per_pixel(monkeypatch):
     """Take these seconds and bytes for a pixel of each unit, and note for how many pixels."""
-    rates = {unit: Rate(10.0**-number, 10.0 * number) for number, unit in enumerate(UNITS, start=1)}
+    found = {unit: Rate(10.0**-number, 10.0 * number) for number, unit in enumerate(UNITS, start=1)}
     asked = []
 
     def measure(pixels, channels, settings, units, device):
         asked.append(pixels)
-        return {unit: rates[unit] for unit in units}
+        return {
+            unit: Measured(pixels, pixels * found[unit].seconds, 0, pixels * found[unit].memory)
+            for unit in units
+        }
 
-    cost.calibration.cache_clear()
-    monkeypatch.setattr(cost, "measure", measure)
-    monkeypatch.setattr(cost, "BUDGET", 1e12)
-    rates["asked"] = asked
-    yield rates
-    cost.calibration.cache_clear()
+    rates.calibration.cache_clear()
+    monkeypatch.setattr(rates, "measure", measure)
+    monkeypatch.setattr(rates, "BUDGET", 1e12)
+    found["asked"] = asked
+    yield found
+    rates.calibration.cache_clear()
 
 
 def expected(shape=(64, 64), axes="YX", settings=SMALL, **arguments):
@@ -86,11 +92,12 @@ def expected(shape=(64, 64), axes="YX", settings=SMALL, **arguments):
 # --- the work is that of a run -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def smooth(monkeypatch):
-    """All kernels are compared with Gaussians, as the estimate takes them, and with nothing else."""
-    monkeypatch.setattr(refinement, "sharpness", lambda image, variance: 1.0)
+@pytest.fixture(params=[1.0, 5.0])
+def sharp(monkeypatch, request):
+    """How sharp all images are; if smooth, kernels are compared with Gaussians and with nothing else."""
+    monkeypatch.setattr(refinement, "sharpness", lambda image, variance: request.param)
     monkeypatch.setattr(Power, "width_of", lambda power, kernel: 0.0)
+    return request.param
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,7 @@ def smooth(monkeypatch):
         ((70, 66), "YX", {"tile": 64, "psf_source": "given"}),
     ],
 )
-def test_the_work_is_what_a_run_does(done, shape, axes, changes, smooth):
+def test_the_work_is_what_a_run_does(done, shape, axes, changes, sharp):
     settings = SMALL.replace(**changes)
     steps = Counter()
     deconvolve(
@@ -127,25 +134,28 @@ def test_the_work_is_what_a_run_does(done, shape, axes, changes, smooth):
         progress=lambda where: steps.update([where.estimate.stage]),
     )
     work = Counter()
-    for part in parts_of_run(plan(shape, axes, settings.channels), shape[-2:], settings):
+    for part in parts_of_run(plan(shape, axes, settings.channels), shape[-2:], settings, sharp):
         work.update({unit: part.times * times for unit, times in part.units.items() if times})
     assert work == {**done, **{stage: steps[stage] for stage in ("prefit", "search") if steps[stage]}}
 
 
 @pytest.mark.parametrize("steps", [1, 0])
-def test_rounds_at_smaller_scales_count_by_their_pixels(steps, smooth, monkeypatch):
+def test_rounds_at_smaller_scales_are_on_canvases_of_their_size(steps, sharp, monkeypatch):
     settings = SMALL.replace(psf_shape=9, steps=steps, refinements=90)
     pixels = []
     original = Candidate.advance
 
     def advance(candidate, noise):
-        pixels.append(candidate.mean[0, 0].numel())
+        height, width = candidate.mean.shape[-2:]
+        pixels.append((height + 1) * (width + 1))
         original(candidate, noise)
 
     monkeypatch.setattr(Candidate, "advance", advance)
     deconvolve(picture((120, 120)), settings, device="cpu")
-    (part,) = parts_of_plane((120, 120), settings, known=False)
-    assert sum(pixels) / max(pixels) == pytest.approx(part.units["kernel"], rel=0.15)
+    counted = Counter()
+    for part in parts_of_plane((120, 120), settings, False, sharp):
+        counted[part.canvas] += part.units.get("kernel", 0)
+    assert Counter(pixels) == counted
 
 
 def test_tiles_are_as_large_as_those_of_a_run(monkeypatch):
@@ -175,7 +185,7 @@ def test_seconds_are_the_sum_of_the_work_over_all_pixels(per_pixel):
     assert seconds == pytest.approx(
         3
         * sum(
-            part.times * times * per_pixel[unit].seconds * canvas_pixels(part.size, settings)
+            part.times * times * per_pixel[unit].seconds * part.canvas
             for part in parts_of_plane((100, 120), settings, known=False)
             for unit, times in part.units.items()
         )
@@ -191,6 +201,54 @@ def test_more_planes_steps_rounds_and_samples_take_longer(per_pixel):
         changed = SMALL.replace(**{name: getattr(SMALL, name) + 8})
         assert expected(settings=changed).seconds > one
     assert expected(settings=SMALL.replace(psf_source="given")).seconds < one
+
+
+def test_the_image_says_whether_it_is_compared_with_gaussians(per_pixel):
+    settings = SMALL.replace(steps=0, refinements=90)
+    smooth, edges = gaussian_filter(picture(), 3), np.kron(np.indices((9, 10)).sum(0) % 2, np.ones((4, 4)))
+    assert sharpness(smooth) < ROUND < sharpness(edges)
+    unknown, *known = (expected((36, 40), settings=settings, image=image) for image in (None, smooth, edges))
+    assert known[0] == unknown
+    assert known[1] != unknown
+    stack = np.stack([smooth, edges, smooth])
+    assert expected((3, 36, 40), "ZYX", settings, image=stack).seconds == pytest.approx(3 * known[1].seconds)
+    blank = expected((36, 40), settings=settings, image=np.ones((36, 40)))
+    assert blank == unknown
+
+
+def sharpness(image):
+    return Plane(image[..., None], SMALL, CPU).sharpness
+
+
+def test_time_is_a_constant_and_what_grows_with_the_pixels():
+    rate = Measured(100, 3.0, 7.0, 500).with_larger(Measured(300, 7.0, 2.0, 1500))
+    assert rate == Rate(seconds=0.02, memory=5, fixed=1, first=2, wake=5)
+    assert [rate.of(pixels) for pixels in (100, 300, 1000)] == pytest.approx([3, 7, 21])
+    same = Measured(100, 3.0, 0.0, 500)
+    assert same.with_larger(same) == Rate(seconds=0.03, memory=5)
+    slow, fast = Measured(100, 3.0, 0.0, 500), Measured(300, 2.0, 0.0, 1500)  # as noise may have it
+    assert slow.with_larger(fast) == Rate(seconds=0, memory=5, fixed=2)
+
+
+def test_what_a_process_takes_once_is_counted_once():
+    costs = [Cost(10, 1e9, "cuda:0", 2), Cost(7, 3e9, "cuda:0", 3)]
+    assert one_after_the_other(costs) == Cost(8 + 4 + 3, 3e9, "cuda:0", 3)
+    assert among(4, costs[0], 8) == Cost(8 / 4 + 2, 4e9, "cuda:0", 2)
+
+
+def test_the_first_of_each_size_and_the_very_first_count_besides(monkeypatch):
+    settings = SMALL.replace(steps=0, refinements=3, psf_source="plane")
+    parts = parts_of_plane((64, 64), settings, known=False)
+    sizes = sum(1 for part in parts for times in part.units.values() if times)
+
+    def take(rate):
+        monkeypatch.setattr(cost, "rates_of", lambda *_: dict.fromkeys(UNITS, rate))
+
+    take(Rate(0, 0, first=1))
+    assert expected((4, 64, 64), "ZYX", settings).seconds == sizes
+    take(Rate(0, 0, wake=1))
+    found = expected((4, 64, 64), "ZYX", settings)
+    assert found.seconds == found.once == len(UNITS)
 
 
 def test_a_shared_kernel_is_searched_once_a_channel(per_pixel):
@@ -240,16 +298,16 @@ def test_an_unknown_device_is_refused():
 def test_the_calibration_begins_small_and_goes_to_the_size_of_the_plane_if_there_is_time(per_pixel):
     expected((600, 600), settings=SMALL.replace(search_area=1024))
     small, full = per_pixel["asked"]
-    assert small == cost.SMALLEST_SIDE**2
-    assert full == pytest.approx(604**2, rel=2 ** (1 / cost.SIDES_PER_DOUBLING) - 1)
+    assert small == rates.SMALLEST_SIDE**2
+    assert full == pytest.approx(604**2, rel=2 ** (1 / rates.SIDES_PER_DOUBLING) - 1)
 
 
 def test_the_calibration_stays_within_its_budget(per_pixel, monkeypatch):
-    monkeypatch.setattr(cost, "BUDGET", 1e4)
+    monkeypatch.setattr(rates, "BUDGET", 1e4)
     expected((600, 600), settings=SMALL.replace(search_area=1024))
     small, affordable = per_pixel["asked"]
     seconds = sum(
-        (1 + cost.TIMES.get(unit, 1)) * per_pixel[unit].seconds for unit in UNITS if unit != "prefit"
+        (1 + rates.TIMES.get(unit, 1)) * per_pixel[unit].seconds for unit in UNITS if unit != "prefit"
     )
     assert affordable * seconds == pytest.approx(1e4, rel=1e-3)
     assert small < affordable < 600**2
@@ -257,15 +315,15 @@ def test_the_calibration_stays_within_its_budget(per_pixel, monkeypatch):
 
 def test_a_size_that_does_not_fit_into_the_memory_is_estimated_from_a_smaller_one(per_pixel, monkeypatch):
     enough = expected((600, 600), settings=SMALL.replace(search_area=1024))
-    measure = cost.measure
+    measure = rates.measure
 
     def scarce(pixels, *others):
         if pixels > 200**2:
             raise torch.cuda.OutOfMemoryError
         return measure(pixels, *others)
 
-    cost.calibration.cache_clear()
-    monkeypatch.setattr(cost, "measure", scarce)
+    rates.calibration.cache_clear()
+    monkeypatch.setattr(rates, "measure", scarce)
     assert expected((600, 600), settings=SMALL.replace(search_area=1024)) == enough
 
 
@@ -280,14 +338,15 @@ def test_planes_of_nearly_one_size_and_settings_for_the_same_work_share_a_calibr
 
 @pytest.mark.parametrize("source", ["plane", "given"])
 def test_every_unit_is_measured_and_its_memory_grows_with_the_pixels(source):
-    settings = cost.miniature(SMALL.replace(prefit_steps=500, psf_source=source))
+    settings = rates.miniature(SMALL.replace(prefit_steps=500, psf_source=source))
     before = torch.get_rng_state()
-    small, large = (cost.measure(side**2, 1, settings, frozenset(UNITS), CPU) for side in (96, 192))
+    small, large = (rates.measure(side**2, 1, settings, frozenset(UNITS), CPU) for side in (96, 192))
     assert torch.equal(torch.get_rng_state(), before)
     assert set(small) == set(large) == set(UNITS)
     for unit in UNITS:
         assert small[unit].seconds > 0
-        assert large[unit].memory == pytest.approx(small[unit].memory, rel=0.2)
+        pixels = large[unit].pixels / small[unit].pixels
+        assert large[unit].memory == pytest.approx(pixels * small[unit].memory, rel=0.2)
     assert small["sample"].memory > BATCH / 2 * small["mean"].memory
 
 
@@ -364,7 +423,8 @@ def test_the_command_says_what_each_image_and_all_take(per_pixel, images):
     assert (one["item"], one["planes"], stack["item"], stack["planes"]) == ("one", 1, "stack", 3)
     settings = Settings(psf_shape=5, steps=3)
     for data, shape in ((one, (64, 70)), (stack, (3, 64, 64))):
-        alike = expected(shape, "ZYX"[-len(shape) :], settings, kept=False)
+        image = picture(shape).astype(np.float32)
+        alike = expected(shape, "ZYX"[-len(shape) :], settings, kept=False, image=image)
         assert (data["seconds"], data["memory"]) == (round(alike.seconds, 1), round(alike.memory))
     assert total["seconds"] == pytest.approx(one["seconds"] + stack["seconds"], abs=0.2)
     assert total["memory"] == max(one["memory"], stack["memory"])

@@ -512,7 +512,7 @@ def test_choices_of_all_tabs_are_remembered(panel, qtbot):
 def test_the_estimate_of_a_run_is_told_in_the_status_line(panel, qtbot, monkeypatch):
     from napari_vdip import cost
 
-    def expected_cost(planes, settings, *, region, device):
+    def expected_cost(planes, settings, *, image, region, device):
         seconds = len(planes.indices) * settings.steps
         return cost.Cost(seconds, 9e8, f"{device} {region}")
 

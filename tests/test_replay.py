@@ -80,6 +80,19 @@ def test_on_a_cpu_the_function_is_called_as_it_is():
     assert len(calls) == 3
 
 
+def test_recordings_are_kept_for_one_stack_and_dropped_for_the_next():
+    replay.keep_for("one")
+    replay._OF_THREAD.made["some"] = None
+    replay.keep_for("one")
+    assert replay._OF_THREAD.made
+    replay.keep_for("other")
+    assert not replay._OF_THREAD.made
+    replay._OF_THREAD.made["some"] = None
+    release_memory()
+    assert not replay._OF_THREAD.made
+    assert not replay._OF_THREAD.stack
+
+
 @needs_cuda
 def test_a_recording_gives_what_the_function_gives_for_other_values(monkeypatch):
     expected = []

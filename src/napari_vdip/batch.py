@@ -168,19 +168,30 @@ def _one(item: Item, device: str | None, overwrite: bool) -> Iterator[Event]:
     if begun.finished:
         yield Event("skipped", item, record=begun.run, reason=begun.note)
         return
+    yield Event("started", item, len(begun.done), begun.planes)
+    yield from _planes(item, begun)
+    total = begun.planes
+    yield Event("done", item, total, total, record=end(item, begun.run, begun.done))
+
+
+def _planes(item: Item, begun: Begun) -> Iterator[Event]:
+    """Do the planes of an image, and note them as done."""
+    from napari_vdip.devices import release_memory
+
     done, total = begun.done, begun.planes
-    yield Event("started", item, len(done), total)
-    for task in begun.tasks:
-        steps = plane_steps(task)
-        while True:
-            try:
-                progress = next(steps)
-            except StopIteration as last:
-                done[task.index] = last.value
-                break
-            yield Event("step", item, len(done), total, progress=progress)
-        yield Event("plane", item, len(done), total, record=done[task.index])
-    yield Event("done", item, total, total, record=end(item, begun.run, done))
+    try:
+        for task in begun.tasks:
+            steps = plane_steps(task)
+            while True:
+                try:
+                    progress = next(steps)
+                except StopIteration as last:
+                    done[task.index] = last.value
+                    break
+                yield Event("step", item, len(done), total, progress=progress)
+            yield Event("plane", item, len(done), total, record=done[task.index])
+    finally:
+        release_memory()  # which was kept from plane to plane
 
 
 def _there(items: Iterable[Item], device: str | None, overwrite: bool, client: Client) -> Iterator[Event]:

@@ -88,7 +88,12 @@ def expected(items: Iterable[Item], device: str | None, workers: int = 1) -> Ite
         if item.planes is not None:
             try:
                 cost = expected_cost(
-                    item.planes, item.settings, region=item.region, device=device, kept=False
+                    item.planes,
+                    item.settings,
+                    image=item.open().array,
+                    region=item.region,
+                    device=device,
+                    kept=False,
                 )
                 costs.append(cost)
             except (ValueError, MemoryError, RuntimeError, OSError) as error:  # such as too small a plane

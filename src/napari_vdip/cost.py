@@ -1,60 +1,31 @@
-"""What a run will take: seconds and memory, from a short calibration on the device.
+"""What a run will take: seconds and memory.
 
-`workload` says what a run does; here, each kind of it is done a few times, on noise of the plane's size, or
-of a smaller one where that would take too long. Both time and memory are then taken for proportional to
-the pixels of the canvas.
+`workload` says what a run does, and `rates` what each kind of work takes on the device.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from napari_vdip.candidate import Candidate
 from napari_vdip.devices import choose_device, describe
-from napari_vdip.estimate import Estimate
-from napari_vdip.generators import Posterior
-from napari_vdip.mosaic import is_large, searched
-from napari_vdip.operators import extend
+from napari_vdip.images import is_blank
+from napari_vdip.mosaic import is_large, search_size
 from napari_vdip.plane import Plane
-from napari_vdip.posterior import BATCH, Precision, sparse_precision
-from napari_vdip.refinement import floor_of
+from napari_vdip.rates import miniature, rates_of
 from napari_vdip.report import duration
-from napari_vdip.search import Search
 from napari_vdip.source import Source
-from napari_vdip.tensor_memory import peak_memory
-from napari_vdip.widths import gaussian
 from napari_vdip.workload import parts_of_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-    from napari_vdip.operators import Size
     from napari_vdip.settings import Settings
     from napari_vdip.stack import Plan
-    from napari_vdip.workload import Unit
 
-BUDGET = 4.0
-"""Seconds that a calibration may take at the size it ends with."""
-SMALLEST_SIDE = 96
-"""Side in pixels of the canvas it begins with."""
-WORTH_IT = 1.5
-"""How many times more pixels there have to be for another round of it."""
-SIDES_PER_DOUBLING = 4
-"""Steps in which the side of a canvas is rounded, so that planes of nearly one size share a calibration."""
-PREFIT_STEPS = 2
-SEARCH_STEPS = 5
-"""Steps of the networks that are made. The search passes in them through what it maximises, as in a run."""
-TIMES: dict[Unit, int] = {"prefit": PREFIT_STEPS - 1, "search": SEARCH_STEPS - 1}
-"""How often a unit is timed, if more than once."""
 PROCESS = 430e6
 """Bytes of a process that has imported PyTorch and used it, without any image; measured on Linux."""
 FLOAT = 4
@@ -76,28 +47,24 @@ class Cost:
         image itself and what else is in there.
     device : str
         Where.
+    once : float
+        Seconds of these that only the first run of a process takes.
     """
 
     seconds: float
     memory: float
     device: str
+    once: float = 0.0
 
     def __str__(self) -> str:
         return f"about {duration(self.seconds)}, {max(self.memory / 1e9, 0.1):.1f} GB"
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """What one unit of work takes for each pixel of the canvas: seconds, and bytes at the peak."""
-
-    seconds: float
-    memory: float
 
 
 def expected_cost(
     planes: Plan,
     settings: Settings,
     *,
+    image: Any = None,
     region: Any = None,
     device: str | None = None,
     kept: bool = True,
@@ -111,6 +78,9 @@ def expected_cost(
     settings : Settings
         As for the run. If the point spread function is known, with ``psf_source="given"`` and its
         ``psf_shape``.
+    image : array, optional
+        The image: some of it is looked at, since one with sharp edges takes less time than a smooth one.
+        Without, it is taken for smooth.
     region, device
         See `deconvolution.deconvolve`.
     kept : bool
@@ -133,32 +103,38 @@ def expected_cost(
     10
     """
     target = choose_device(device)
-    source = Source(None, planes, settings, region)  # its checks need no array
+    source = Source(image, planes, settings, region)  # its checks need no array
     channels = planes.shape[planes.axes.index("C")] if planes.joint and "C" in planes.axes else 1
-    seconds, working = 0.0, 0.0
-    for part in parts_of_run(planes, source.size, settings):
-        units = {unit: times for unit, times in part.units.items() if times}
-        pixels = canvas_pixels(part.size, settings)
-        rates = calibration(rounded(pixels), channels, miniature(settings), frozenset(units), target)
-        seconds += part.times * pixels * sum(times * rates[unit].seconds for unit, times in units.items())
-        working = max(working, pixels * max(rates[unit].memory for unit in units))
+    parts = parts_of_run(planes, source.size, settings, 1.0 if image is None else sharpness_of(source))
+    rates = rates_of(parts, channels, miniature(settings), target)
+    once = sum(rate.wake for rate in rates.values())
+    seconds, working = once, 0.0
+    for part in parts:
+        for unit, times in part.units.items():
+            if times:
+                rate = rates[unit]
+                seconds += part.times * times * rate.of(part.canvas) + rate.first
+                working = max(working, part.canvas * rate.memory)
     if target.type == "cuda":
         memory = working
     else:
         arrays = array_memory(source, settings, channels, kept)
         memory = PROCESS + working + arrays
-    return Cost(seconds, memory, describe(target))
+    return Cost(seconds, memory, describe(target), once)
 
 
 def one_after_the_other(costs: Sequence[Cost]) -> Cost:
     """Return the cost of several runs in turn: their seconds, and the memory of the largest."""
-    return Cost(sum(c.seconds for c in costs), max(c.memory for c in costs), costs[0].device)
+    once = max(c.once for c in costs)
+    seconds = sum(c.seconds - c.once for c in costs) + once
+    return Cost(seconds, max(c.memory for c in costs), costs[0].device, once)
 
 
 def among(workers: int, cost: Cost, planes: int) -> Cost:
     """Return the cost of some planes that are done by workers at the same time, one by each."""
     busy = min(workers, planes)
-    return Cost(cost.seconds / busy, cost.memory * busy, cost.device)
+    seconds = (cost.seconds - cost.once) / busy + cost.once
+    return Cost(seconds, cost.memory * busy, cost.device, cost.once)
 
 
 def array_memory(source: Source, settings: Settings, channels: int, kept: bool) -> float:
@@ -170,121 +146,14 @@ def array_memory(source: Source, settings: Settings, channels: int, kept: bool) 
     return FLOAT * (images * results + held)
 
 
-def canvas_pixels(size: Size, settings: Settings) -> int:
-    """Pixels of the canvas of a part of a plane."""
-    return math.prod(n + window - 1 for n, window in zip(size, settings.psf_shape, strict=True))
-
-
-def rounded(pixels: int) -> int:
-    """Pixels of a square canvas of nearly that size."""
-    return round(2 ** (round(math.log2(pixels) / 2 * SIDES_PER_DOUBLING) / SIDES_PER_DOUBLING)) ** 2
-
-
-def miniature(settings: Settings) -> Settings:
-    """Return settings that differ only if the units of work do, with a schedule in few steps."""
-    return settings.replace(
-        prefit_steps=min(PREFIT_STEPS, settings.prefit_steps) and PREFIT_STEPS,
-        steps=SEARCH_STEPS,
-        refinements=min(1, settings.refinements),
-        samples=BATCH,
-        seed=0,
-        tile=2**16,
-        search_area=2**16,
+def sharpness_of(source: Source) -> float:
+    """Return the `sharpness` of the middle of the middle plane."""
+    indices, settings = source.planes.indices, source.settings
+    plane = source.read(indices[len(indices) // 2])
+    if is_blank(plane):
+        return 1.0
+    sides = search_size(source.size, settings)
+    middle = tuple(
+        slice((n - side) // 2, (n + side) // 2) for n, side in zip(source.size, sides, strict=True)
     )
-
-
-@lru_cache(maxsize=64)
-def calibration(
-    pixels: int, channels: int, settings: Settings, units: frozenset[Unit], device: torch.device
-) -> Mapping[Unit, Rate]:
-    """Measure units of work, beginning with a small canvas, which also wakes what is asleep.
-
-    Parameters
-    ----------
-    pixels : int
-        Of the canvas that the rates are for. It is enlarged to that as far as `BUDGET` and memory allow.
-    channels : int
-        Of the image.
-    settings : Settings
-        From `miniature`.
-    units : frozenset
-        What to measure.
-    device : torch.device
-        Where.
-    """
-    least = max(SMALLEST_SIDE, 2 * max(settings.psf_shape)) ** 2
-    now = min(pixels, least)
-    while True:
-        try:
-            rates = measure(now, channels, settings, units, device)
-        except torch.cuda.OutOfMemoryError:
-            if now <= least:
-                raise
-            return rates  # those of the round before
-        again = sum((1 + TIMES.get(unit, 1)) * rate.seconds for unit, rate in rates.items())
-        affordable = min(pixels, round(BUDGET / again))
-        if affordable < WORTH_IT * now:
-            return rates
-        now = affordable
-
-
-def measure(
-    pixels: int, channels: int, settings: Settings, units: frozenset[Unit], device: torch.device
-) -> dict[Unit, Rate]:
-    """Do each unit of work a few times on a canvas of so many pixels.
-
-    The first time shows the memory, the others the time.
-    """
-    side = round(pixels**0.5)
-    rows, columns = (max(side - window + 1, window) for window in settings.psf_shape)
-    image = np.random.default_rng(0).uniform(size=(rows, columns, channels))
-    pixels = canvas_pixels((rows, columns), settings)
-    rates = {}
-    for unit, do in work(image, settings, device).items():
-        if unit in units:
-            with peak_memory(device) as peak:
-                timed(do, device)
-            if device.type == "cuda":
-                timed(do, device)  # to record it, see `replay`
-            seconds = [timed(do, device) for _ in range(TIMES.get(unit, 1))]
-            rates[unit] = Rate(float(np.mean(seconds)) / pixels, peak.memory / pixels)
-    return rates
-
-
-def work(
-    image: NDArray[np.float64], settings: Settings, device: torch.device
-) -> dict[Unit, Callable[[], object]]:
-    """Return a function for each unit of `workload.Unit`, to be called in this order."""
-    kernel = gaussian(1.0, settings.psf_shape, device)
-    plane = Plane(image, settings, device, kernel)
-    canvas = extend(plane.image, settings.psf_shape)
-    estimate = Estimate("refinement", 1, 1, Posterior(canvas), kernel, {})
-    candidate = Candidate(plane.image, canvas, kernel, floor_of(plane.sharpness, plane.variance, settings))
-    batch = torch.Size((BATCH, *canvas.shape[1:]))
-    steps = Search(plane.image, settings, plane.rng).estimates()
-
-    def precision() -> Precision:
-        return sparse_precision(canvas, kernel, plane.variance.sqrt(), pooling=settings.pooling)
-
-    samples = precision()
-    return {
-        "begin": lambda: searched(Plane(image, settings, torch.device("cpu"))),
-        "prefit": lambda: next(steps),
-        "search": lambda: next(steps),
-        "kernel": lambda: candidate.advance(plane.variance),
-        "mean": lambda: precision().mean(plane.image, canvas),
-        "sample": lambda: samples.sample(batch, plane.rng),
-        "finish": lambda: plane.preview(estimate),
-    }
-
-
-def timed(do: Callable[[], object], device: torch.device) -> float:
-    """Seconds that something takes."""
-    started = time.perf_counter()
-    with torch.no_grad():
-        do()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-    return time.perf_counter() - started
+    return Plane(plane[middle], settings, torch.device("cpu")).sharpness

@@ -16,6 +16,7 @@ from napari_vdip.checkpoint import remove
 from napari_vdip.course import BLANK, FINISHED
 from napari_vdip.devices import choose_device, describe, release_memory
 from napari_vdip.images import as_source
+from napari_vdip.replay import keep_for
 from napari_vdip.result import Deconvolution, Progress
 from napari_vdip.settings import Settings
 from napari_vdip.source import Sink, Source, check_not_all_blank, given_psfs
@@ -164,7 +165,18 @@ def run(
     target = choose_device(device)
     source, sink, settings, psf = prepare(image, settings, axes, psf, region, out, changes)
     path = _checked(checkpoint, len(source.planes.indices))
-    return _not_all_blank(_run(source, sink, settings, psf, target, path=path), source.planes)
+    steps = _giving_back(_run(source, sink, settings, psf, target, path=path))
+    return _not_all_blank(steps, source.planes)
+
+
+def _giving_back(
+    steps: Generator[Progress, bool | None, Deconvolution],
+) -> Generator[Progress, bool | None, Deconvolution]:
+    """Give memory back after a run."""
+    try:
+        return (yield from steps)
+    finally:
+        release_memory()
 
 
 def _not_all_blank(
@@ -231,7 +243,8 @@ def run_plane(
         centred. Unlike a point spread function that is given, it is centred in the result, and the latent
         image with it, as ``psf_source="channel"`` does in one run.
     stack : str
-        Name of the stack: what the memory of this process was too small for is not tried on its next plane.
+        Name of the stack: what the memory of this process was too small for is not tried on its next plane,
+        and what this thread keeps on a GPU is kept for it.
     """
     planes = plan(image.shape, "YXC", "joint")  # whatever the channels of the stack: this is one plane
     target = choose_device(device)
@@ -239,11 +252,13 @@ def run_plane(
     psfs = None if psf is None else planes.as_psfs(psf)
     shared = None if kernel is None else torch.from_numpy(kernel)[None, None].to(target)
     path = _checked(checkpoint, 1)
-    enough = _ENOUGH.get((stack, settings), {}) if stack else {}
-    result = yield from _run(
-        source, Sink(source.planes, settings), settings, psfs, target, shared, path, enough
-    )
-    if stack and result.reduced[0]:
+    sink = Sink(source.planes, settings)
+    if not stack:
+        return (yield from _giving_back(_run(source, sink, settings, psfs, target, shared, path)))
+    keep_for(stack)
+    enough = _ENOUGH.get((stack, settings), {})
+    result = yield from _run(source, sink, settings, psfs, target, shared, path, enough)
+    if result.reduced[0]:
         _ENOUGH[stack, settings] = result.reduced[0]
     return result
 
@@ -263,27 +278,24 @@ def _run(
     planes, total = source.planes, len(source.planes.indices)
     noise, history, smaller, blank = {}, {}, {}, []
     stopped, kernel, enough = FINISHED, shared, enough or {}
-    try:
-        for number, (index, known) in enumerate(in_turn(source, settings), start=1):
-            if psfs is not None:
-                kernel = kernel_of(planes.take_psf(psfs, index), device)
-            elif not known:
-                kernel = shared
-            where = partial(_progress, (number, total, planes.name(index), index), started, source.inside)
-            # What the memory was too small for is not tried again.
-            outcome = yield from attempt(source.read(index), settings, device, kernel, where, path, enough)
-            kernel, stopped = outcome.kernel, outcome.stopped
-            sink.put(index, outcome.restored.cut(source.inside))
-            noise[index], history[index] = outcome.restored.noise, outcome.history
-            smaller[index] = enough = reduced(settings, outcome.settings)
-            if outcome.blank:
-                blank.append(index)
-            before += outcome.seconds
-            if stopped != FINISHED:
-                stopped += f" ({planes.name(index)})" if planes.name(index) else ""
-                break
-    finally:
-        release_memory()
+    for number, (index, known) in enumerate(in_turn(source, settings), start=1):
+        if psfs is not None:
+            kernel = kernel_of(planes.take_psf(psfs, index), device)
+        elif not known:
+            kernel = shared
+        where = partial(_progress, (number, total, planes.name(index), index), started, source.inside)
+        # What the memory was too small for is not tried again.
+        outcome = yield from attempt(source.read(index), settings, device, kernel, where, path, enough)
+        kernel, stopped = outcome.kernel, outcome.stopped
+        sink.put(index, outcome.restored.cut(source.inside))
+        noise[index], history[index] = outcome.restored.noise, outcome.history
+        smaller[index] = enough = reduced(settings, outcome.settings)
+        if outcome.blank:
+            blank.append(index)
+        before += outcome.seconds
+        if stopped != FINISHED:
+            stopped += f" ({planes.name(index)})" if planes.name(index) else ""
+            break
     if stopped == FINISHED and len(blank) == total:
         stopped = BLANK
     reached = sorted(noise)

@@ -48,7 +48,7 @@ def most_detailed(energy: Tensor, size: Size) -> tuple[Region, float]:
         The sum.
     """
     rows, columns = (side - 1 for side in size)  # differences have one row and column less
-    total = F.pad(energy.double().cumsum(0).cumsum(1), (1, 0, 1, 0))
+    total = F.pad(energy.cpu().double().cumsum(0).cumsum(1), (1, 0, 1, 0))
     bands = total[rows:] - total[: len(total) - rows]
     sums = bands[:, columns:] - bands[:, : bands.shape[1] - columns]
     top, left = divmod(int(sums.argmax()), sums.shape[1])

@@ -57,10 +57,16 @@ def halved(image: Tensor) -> Tensor:
 def halved_kernel(kernel: Tensor) -> Tensor:
     """Kernel for an image at half the resolution; it has the sum and the centroid of the one given."""
     tent = kernel.new_tensor([0.5, 1.0, 0.5])
-    halves = [n // 2 for n in size_of(kernel)]
-    margins = [2 * ((half + 1) // 2 + 1) + 1 - half for half in halves]
+    window = size_of(kernel)
+    margins = [smaller - n // 2 for smaller, n in zip(halved_window(window), window, strict=True)]
     padded = F.pad(kernel, (margins[1], margins[1], margins[0], margins[0]))
     return F.conv2d(padded, (tent[:, None] * tent).view(1, 1, 3, 3), stride=2)
+
+
+def halved_window(window: Size) -> Size:
+    """Window of a kernel at half the resolution."""
+    height, width = (2 * ((n // 2 + 1) // 2 + 1) + 1 for n in window)
+    return height, width
 
 
 class HalfResolution:

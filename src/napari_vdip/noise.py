@@ -47,9 +47,9 @@ def _line(intensity: Tensor, noise: Tensor) -> Tensor:
     order = intensity.flatten().argsort()
     means = [part.mean() for part in intensity.flatten()[order].tensor_split(BINS)]
     medians = [part.median() for part in noise.flatten()[order].tensor_split(BINS)]
-    x = torch.stack(means).double().cpu().numpy()
+    x = torch.stack(means).cpu().double().numpy()
     deviations = (torch.stack(medians) / MEDIAN_TO_DEVIATION).clamp_min(SMALLEST_NOISE)
-    variance = deviations.double().cpu().numpy() ** 2
+    variance = deviations.cpu().double().numpy() ** 2
     lowest = x[0]
     design = np.stack([np.ones_like(x), x - lowest], 1) / variance[:, None]
     # Not nnls, which does not always end in SciPy 1.14.

@@ -50,7 +50,7 @@ class Power:
         self._shape = height, width = image.shape[-2:]
         rows, columns = (np.hanning(side + 2)[1:-1] for side in self._shape)
         window = rows[:, None] * columns
-        pixels = image[0].double().cpu().numpy()
+        pixels = image[0].cpu().double().numpy()
         centred = (pixels - pixels.mean((-2, -1), keepdims=True)) * window
         power = (np.abs(np.fft.fft2(centred)) ** 2).mean(0) / np.square(window).sum()
         frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
@@ -90,7 +90,7 @@ class Power:
         """
         if len(self._rings) < LEAST_RINGS:
             return 0.0
-        passed = np.abs(np.fft.fft2(kernel[0, 0].double().cpu().numpy(), s=self._shape)) ** 2
+        passed = np.abs(np.fft.fft2(kernel[0, 0].cpu().double().numpy(), s=self._shape)) ** 2
         weights = self._weights**2 * self._falls
         fall = -(weights @ np.log(self._mean(passed))) / (weights @ self._falls)
         return math.sqrt(max(float(fall), 0.0))

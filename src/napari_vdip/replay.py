@@ -30,6 +30,7 @@ class _Recordings(threading.local):
     def __init__(self) -> None:
         self.made: dict[Hashable, Recording | None] = {}
         self.pools: dict[torch.device, Any] = {}
+        self.stack = ""
 
 
 _OF_THREAD = _Recordings()
@@ -67,6 +68,14 @@ def forget() -> None:
     """Drop the recordings of this thread, and with them their memory."""
     _OF_THREAD.made.clear()
     _OF_THREAD.pools.clear()
+    _OF_THREAD.stack = ""
+
+
+def keep_for(stack: str) -> None:
+    """Drop the recordings of this thread unless they are for planes of this stack, as all that follow are."""
+    if _OF_THREAD.stack != stack:
+        forget()
+        _OF_THREAD.stack = stack
 
 
 def _kind(value: Any) -> Hashable:

@@ -43,6 +43,8 @@ class Source:
 
     Attributes
     ----------
+    settings : Settings
+        As given.
     planes : Plan
         The planes of the result.
     region : tuple of slice or None
@@ -59,7 +61,7 @@ class Source:
     """
 
     def __init__(self, array: Any, planes: Plan, settings: Settings, region: Any = None):
-        self._array, self._all, self._area, self._settings = array, planes, WHOLE, settings
+        self._array, self._all, self._area, self.settings = array, planes, WHOLE, settings
         self.planes, self.inside = planes, WHOLE
         self.region: Region | None = None
         height, width = planes.plane_shape
@@ -83,7 +85,7 @@ class Source:
     def read(self, index: tuple[int, ...]) -> NDArray[Any]:
         """Read a plane ``(Y, X, C)``; a `ValueError` says which it is and what is wrong with it."""
         plane = self._all.take(self._array, index, self._area)
-        check_plane(plane, self._settings, self.name(index))
+        check_plane(plane, self.settings, self.name(index))
         return np.asarray(plane)
 
     def check(self) -> None:

@@ -6,10 +6,13 @@ settings and from how large the planes are.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from napari_vdip import scales
+from napari_vdip.coarse_to_fine import at_scale
+from napari_vdip.half_resolution import halved_window
 from napari_vdip.mosaic import is_large, search_size, tile_layout
 from napari_vdip.plane import WEIGHT_ROUNDS, Plane
 from napari_vdip.posterior import BATCH
@@ -44,6 +47,8 @@ class Part:
     ----------
     size : tuple of int
         Height and width of one in pixels.
+    window : tuple of int
+        Height and width of its kernel.
     times : int
         How many there are.
     units : dict
@@ -51,11 +56,17 @@ class Part:
     """
 
     size: Size
+    window: Size
     times: int
     units: Units
 
+    @property
+    def canvas(self) -> int:
+        """Pixels of the latent image of one."""
+        return math.prod(n + window - 1 for n, window in zip(self.size, self.window, strict=True))
 
-def parts_of_run(planes: Plan, size: Size, settings: Settings) -> list[Part]:
+
+def parts_of_run(planes: Plan, size: Size, settings: Settings, sharp: float = 1.0) -> list[Part]:
     """Return all parts of a run.
 
     Parameters
@@ -66,55 +77,66 @@ def parts_of_run(planes: Plan, size: Size, settings: Settings) -> list[Part]:
         Height and width of what is read of each, see `source.Source`.
     settings : Settings
         What is done with them; ``psf_source="given"`` if the point spread function is known.
+    sharp : float
+        See `refinement.sharpness`: sharp images are not compared with Gaussians.
     """
     total = len(planes.indices)
     searched = {"plane": total, "channel": len(planes.groups), "given": 0}[settings.psf_source]
-    parts = [replace(part, times=searched * part.times) for part in parts_of_plane(size, settings, False)]
-    parts += [
-        replace(part, times=(total - searched) * part.times)
-        for part in parts_of_plane(size, settings, True)
+    parts = [
+        replace(part, times=times * part.times)
+        for known, times in ((False, searched), (True, total - searched))
+        for part in parts_of_plane(size, settings, known, sharp)
     ]
     if settings.psf_source == "channel":  # all are made once more, to find the one with the most detail
         compared = sum(len(group) for group in planes.groups if len(group) > 1)
-        parts.append(Part(size, compared, {"begin": 1}))
+        parts.append(Part(size, settings.psf_shape, compared, {"begin": 1}))
     return [part for part in parts if part.times]
 
 
-def parts_of_plane(size: Size, settings: Settings, known: bool) -> list[Part]:
+def parts_of_plane(size: Size, settings: Settings, known: bool, sharp: float = 1.0) -> list[Part]:
     """Return the parts of one plane, whose kernel is known or not."""
-    std = _std_batches(settings)
-    known_steps = Plane.KNOWN_STEPS
+    window, std, known_steps = settings.psf_shape, _std_batches(settings), Plane.KNOWN_STEPS
+    restored: Units = {"mean": known_steps, "sample": known_steps - 1 + std, "finish": 1}
     if not is_large(size, settings, known):
-        units: Units = {"mean": known_steps, "sample": known_steps - 1} if known else search_units(settings)
-        samples = units.get("sample", 0) + std
-        return [Part(size, 1, {"begin": 1, **units, "sample": samples, "finish": 1})]
+        if known:
+            return [Part(size, window, 1, {"begin": 1, **restored})]
+        *coarser, whole = parts_of_search(size, settings, sharp)
+        sample = whole.units.get("sample", 0) + std
+        return [*coarser, replace(whole, units={"begin": 1, **whole.units, "sample": sample, "finish": 1})]
     sides, overlaps = tile_layout(size, settings)
     rows, columns = (segments(*those) for those in zip(size, sides, overlaps, strict=True))
     tile = min(size[0], sides[0]), min(size[1], sides[1])
-    restored: Units = {"mean": known_steps, "sample": known_steps - 1 + std, "finish": 1}
     parts = [
-        Part(size, 1, {"begin": 1}),
-        Part(tile, len(rows) * len(columns), restored),
-        Part(tile, 1, {"finish": 1}),  # the last one, set in the whole
+        Part(size, window, 1, {"begin": 1}),
+        Part(tile, window, len(rows) * len(columns), restored),
+        Part(tile, window, 1, {"finish": 1}),  # the last one, set in the whole
     ]
-    return parts if known else [Part(search_size(size, settings), 1, search_units(settings)), *parts]
+    return parts if known else [*parts_of_search(search_size(size, settings), settings, sharp), *parts]
 
 
-def search_units(settings: Settings) -> Units:
-    """Return what the search and the refinement that follows take.
+def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
+    """Return what the search and the refinement that follows take, at full resolution last.
 
-    Of an image without fine detail, whose kernel is no wider than its power allows and has no haze: others
-    are not compared with Gaussians, or in other ways.
+    Of an image without fine detail, its kernel is taken to be no wider than its power allows, and to have
+    no haze: others are not compared with Gaussians, or in other ways.
     """
+    window = settings.psf_shape
     units: Units = {"prefit": settings.prefit_steps, "search": settings.network_steps}
     if not settings.rounds:
-        return units
-    kernel, half, comparisons, pixels = rounds_of(settings)
-    coarse = scales.ROUNDS if settings.coarse_rounds else 0  # each scale has half the pixels of the next
+        return [Part(size, window, 1, units)]
+    kernel, half, comparisons, pixels = rounds_of(settings, sharp)
     compared = TRIALS + 1 + len(HAZES) + 2 * len(GAPS)
-    predictions = ROUNDS * compared if comparisons else 0
-    restored = predictions + pixels
-    return {**units, "kernel": kernel + half / 4 + coarse, "mean": kernel + restored, "sample": restored}
+    restored = (ROUNDS * compared if comparisons else 0) + pixels
+    units |= {"kernel": kernel, "mean": kernel + restored, "sample": restored}
+    windows = scales.coarser_windows(window) if settings.coarse_rounds else []
+    coarser = [
+        Part(at_scale(size, scales.RATIO**number, smaller), smaller, 1, {"kernel": scales.ROUNDS})
+        for number, smaller in enumerate(reversed(windows), start=1)
+    ]
+    if half:
+        smaller = halved_window(window)
+        coarser.append(Part((size[0] // 2, size[1] // 2), smaller, 1, {"kernel": half}))
+    return [*coarser, Part(size, window, 1, units)]
 
 
 def _std_batches(settings: Settings) -> float:
