@@ -207,11 +207,15 @@ def test_the_image_says_whether_it_is_compared_with_gaussians(per_pixel):
     settings = SMALL.replace(steps=0, refinements=90)
     smooth, edges = gaussian_filter(picture(), 3), np.kron(np.indices((9, 10)).sum(0) % 2, np.ones((4, 4)))
     assert sharpness(smooth) < ROUND < sharpness(edges)
-    unknown, *known = (expected((36, 40), settings=settings, image=image) for image in (None, smooth, edges))
+    unknown, *known = (
+        expected((36, 40), settings=settings, image=image) for image in (None, smooth, edges)
+    )
     assert known[0] == unknown
     assert known[1] != unknown
     stack = np.stack([smooth, edges, smooth])
-    assert expected((3, 36, 40), "ZYX", settings, image=stack).seconds == pytest.approx(3 * known[1].seconds)
+    assert expected((3, 36, 40), "ZYX", settings, image=stack).seconds == pytest.approx(
+        3 * known[1].seconds
+    )
     blank = expected((36, 40), settings=settings, image=np.ones((36, 40)))
     assert blank == unknown
 
@@ -222,12 +226,20 @@ def sharpness(image):
 
 def test_time_is_a_constant_and_what_grows_with_the_pixels():
     rate = Measured(100, 3.0, 7.0, 500).with_larger(Measured(300, 7.0, 2.0, 1500))
-    assert rate == Rate(seconds=0.02, memory=5, fixed=1, first=2, wake=5)
+    assert rate == Rate(seconds=0.02, memory=5, fixed=1, first=2)
     assert [rate.of(pixels) for pixels in (100, 300, 1000)] == pytest.approx([3, 7, 21])
     same = Measured(100, 3.0, 0.0, 500)
     assert same.with_larger(same) == Rate(seconds=0.03, memory=5)
     slow, fast = Measured(100, 3.0, 0.0, 500), Measured(300, 2.0, 0.0, 1500)  # as noise may have it
     assert slow.with_larger(fast) == Rate(seconds=0, memory=5, fixed=2)
+
+
+def test_a_gpu_is_woken_by_what_takes_longer_at_first(monkeypatch):
+    found = iter([3.0, 1.0])
+    monkeypatch.setattr(rates, "timed", lambda do, device: next(found))
+    rates.time_to_wake.cache_clear()
+    assert rates.time_to_wake(SMALL, frozenset(UNITS), torch.device("cuda")) == 2
+    assert rates.time_to_wake(SMALL, frozenset(UNITS), CPU) == 0
 
 
 def test_what_a_process_takes_once_is_counted_once():
@@ -246,9 +258,10 @@ def test_the_first_of_each_size_and_the_very_first_count_besides(monkeypatch):
 
     take(Rate(0, 0, first=1))
     assert expected((4, 64, 64), "ZYX", settings).seconds == sizes
-    take(Rate(0, 0, wake=1))
+    take(Rate(0, 0))
+    monkeypatch.setattr(cost, "time_to_wake", lambda *_: 3.0)
     found = expected((4, 64, 64), "ZYX", settings)
-    assert found.seconds == found.once == len(UNITS)
+    assert found.seconds == found.once == 3
 
 
 def test_a_shared_kernel_is_searched_once_a_channel(per_pixel):

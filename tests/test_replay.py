@@ -133,6 +133,23 @@ def test_recordings_and_their_memory_are_given_back():
 
 
 @needs_cuda
+def test_nobody_else_is_given_a_stream_that_is_recorded_on():
+    """PyTorch hands the same few out in turn: 16 planes in four threads failed, or could be wrong."""
+    others = {torch.cuda.Stream().cuda_stream for _ in range(100)}
+    recorded_on = []
+
+    @replayed
+    def double(a):
+        recorded_on.append(torch.cuda.current_stream().cuda_stream)
+        return 2 * a
+
+    for _ in range(3):
+        double(torch.ones(2, device="cuda"))
+    assert len(recorded_on) == 2
+    assert recorded_on[1] not in others
+
+
+@needs_cuda
 def test_threads_have_recordings_of_their_own():
     expected, found = [rounds("cuda", 4, seed) for seed in range(4)], {}
 

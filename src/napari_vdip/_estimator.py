@@ -75,9 +75,7 @@ def estimating_run(picture: Picture, settings: Settings, psf: Array | None, devi
         if psf is not None:
             window = planes.take_psf(given_psfs(psf, planes), planes.indices[0]).shape
             settings = settings.replace(psf_shape=window)
-        cost = expected_cost(
-            planes, settings, image=picture.data, region=picture.region, device=device
-        )
+        cost = expected_cost(planes, settings, image=picture.data, region=picture.region, device=device)
     except (RuntimeError, MemoryError) as error:
         raise _failed(error) from error
     yield f"expected: {cost} on {cost.device}"

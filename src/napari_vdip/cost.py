@@ -15,7 +15,7 @@ from napari_vdip.devices import choose_device, describe
 from napari_vdip.images import is_blank
 from napari_vdip.mosaic import is_large, search_size
 from napari_vdip.plane import Plane
-from napari_vdip.rates import miniature, rates_of
+from napari_vdip.rates import miniature, rates_of, time_to_wake
 from napari_vdip.report import duration
 from napari_vdip.source import Source
 from napari_vdip.workload import parts_of_run
@@ -106,8 +106,9 @@ def expected_cost(
     source = Source(image, planes, settings, region)  # its checks need no array
     channels = planes.shape[planes.axes.index("C")] if planes.joint and "C" in planes.axes else 1
     parts = parts_of_run(planes, source.size, settings, 1.0 if image is None else sharpness_of(source))
+    units = frozenset(unit for part in parts for unit, times in part.units.items() if times)
+    once = time_to_wake(miniature(settings), units, target)
     rates = rates_of(parts, channels, miniature(settings), target)
-    once = sum(rate.wake for rate in rates.values())
     seconds, working = once, 0.0
     for part in parts:
         for unit, times in part.units.items():

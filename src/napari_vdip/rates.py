@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -64,15 +65,12 @@ class Rate:
         Seconds besides, whatever the size.
     first : float
         Seconds that the first ones of every size take more on a GPU, where they are recorded.
-    wake : float
-        Seconds that the very first ones took more still.
     """
 
     seconds: float
     memory: float
     fixed: float = 0.0
     first: float = 0.0
-    wake: float = 0.0
 
     def of(self, pixels: int) -> float:
         """Seconds for a canvas of so many pixels."""
@@ -97,6 +95,18 @@ def rates_of(
     return rates
 
 
+@lru_cache(maxsize=64)
+def time_to_wake(settings: Settings, units: frozenset[Unit], device: torch.device) -> float:
+    """Seconds that units of work take more on a GPU that this process has not used yet."""
+    if device.type != "cuda":
+        return 0.0
+    seconds = []
+    for _ in range(2):
+        seconds.append(timed(lambda: measure(1, 1, settings, units, device), device))
+        release_memory()  # with the recordings, so that they are made again
+    return max(seconds[0] - seconds[1], 0)
+
+
 def rounded(pixels: int) -> int:
     """Pixels of a square canvas of nearly that size."""
     return round(2 ** (round(math.log2(pixels) / 2 * SIDES_PER_DOUBLING) / SIDES_PER_DOUBLING)) ** 2
@@ -119,7 +129,7 @@ def miniature(settings: Settings) -> Settings:
 def calibration(
     pixels: int, channels: int, settings: Settings, units: frozenset[Unit], device: torch.device
 ) -> Mapping[Unit, Rate]:
-    """Measure units of work, beginning with a small canvas, which also wakes what is asleep.
+    """Measure units of work, beginning with a small canvas.
 
     Parameters
     ----------
@@ -178,8 +188,7 @@ class Measured:
         more = other.pixels - self.pixels
         slope = max(other.seconds - self.seconds, 0) / more if more else other.seconds / other.pixels
         fixed = max(other.seconds - slope * other.pixels, 0)
-        wake = max(self.first - other.first, 0)
-        return Rate(slope, other.memory / other.pixels, fixed, other.first, wake)
+        return Rate(slope, other.memory / other.pixels, fixed, other.first)
 
 
 def measure(
@@ -187,23 +196,27 @@ def measure(
 ) -> dict[Unit, Measured]:
     """Do each unit of work a few times on a canvas of so many pixels.
 
-    The first time shows the memory, the others the time.
+    The first time shows the memory, the others the time. On CUDA the memory is that of all units together,
+    which is kept in part: each has it.
     """
     side = round(pixels**0.5)
     rows, columns = (max(side - window + 1, window) for window in settings.psf_shape)
     image = np.random.default_rng(0).uniform(size=(rows, columns, channels))
-    canvas = math.prod(n + window - 1 for n, window in zip((rows, columns), settings.psf_shape, strict=True))
+    canvas = math.prod(
+        n + window - 1 for n, window in zip((rows, columns), settings.psf_shape, strict=True)
+    )
+    on_gpu = device.type == "cuda"  # where units are recorded at their second time, see `replay`
     found = {}
-    for unit, do in work(image, settings, device).items():
-        if unit in units:
-            with peak_memory(device) as peak:
-                first = timed(do, device)
-            on_gpu = device.type == "cuda"
-            if on_gpu:
-                first += timed(do, device)  # to record it, see `replay`
-            seconds = float(np.mean([timed(do, device) for _ in range(TIMES.get(unit, 1))]))
-            found[unit] = Measured(canvas, seconds, max(first - 2 * seconds, 0) if on_gpu else 0, peak.memory)
-    return found
+    with peak_memory(device) if on_gpu else nullcontext() as whole:
+        for unit, do in work(image, settings, device).items():
+            if unit in units:
+                with nullcontext() if on_gpu else peak_memory(device) as peak:
+                    first = timed(do, device)
+                first += timed(do, device) if on_gpu else 0
+                seconds = float(np.mean([timed(do, device) for _ in range(TIMES.get(unit, 1))]))
+                more = max(first - 2 * seconds, 0) if on_gpu else 0
+                found[unit] = Measured(canvas, seconds, more, peak.memory if peak else 0)
+    return {unit: replace(one, memory=whole.memory) for unit, one in found.items()} if whole else found
 
 
 def work(

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+OF_RECORDINGS = -1
+"""Priority of the streams that are recorded on. PyTorch has a few streams for each priority and hands them
+out in turn: what another thread asks of one that is being recorded would be part of the recording."""
 LARGEST = 2**21
 """Elements of a tensor beyond which nothing is recorded: a GPU takes longer for them than Python, and a
 recording keeps its memory."""
@@ -72,7 +75,7 @@ def forget() -> None:
 
 
 def keep_for(stack: str) -> None:
-    """Drop the recordings of this thread unless they are for planes of this stack, as all that follow are."""
+    """Drop the recordings of this thread unless they are of this stack, of which its next planes are."""
     if _OF_THREAD.stack != stack:
         forget()
         _OF_THREAD.stack = stack
@@ -99,7 +102,7 @@ class Recording:
         capture = torch.cuda.graph(
             self._graph,
             pool=pools[device],
-            stream=torch.cuda.Stream(device),
+            stream=torch.cuda.Stream(device, OF_RECORDINGS),
             capture_error_mode="thread_local",  # what other threads do meanwhile is no error
         )
         with _RECORDING, torch.cuda.device(device), capture:
