@@ -363,6 +363,14 @@ def test_every_unit_is_measured_and_its_memory_grows_with_the_pixels(source):
     assert small["sample"].memory > BATCH / 2 * small["mean"].memory
 
 
+def test_no_networks_are_made_where_a_run_has_none(monkeypatch):
+    monkeypatch.setattr(rates, "Search", None)
+    settings = rates.miniature(SMALL)
+    assert set(rates.measure(1, 1, settings, frozenset({"kernel", "mean"}), CPU)) == {"kernel", "mean"}
+    with pytest.raises(TypeError):
+        rates.measure(1, 1, settings, frozenset({"search"}), CPU)
+
+
 # --- the memory of tensors ---------------------------------------------------------------------------
 
 

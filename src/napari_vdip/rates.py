@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +31,7 @@ from napari_vdip.tensor_memory import peak_memory
 from napari_vdip.widths import gaussian
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -229,7 +229,11 @@ def work(
     estimate = Estimate("refinement", 1, 1, Posterior(canvas), kernel, {})
     candidate = Candidate(plane.image, canvas, kernel, floor_of(plane.sharpness, plane.variance, settings))
     batch = torch.Size((BATCH, *canvas.shape[1:]))
-    steps = Search(plane.image, settings, plane.rng).estimates()
+
+    @cache
+    def search() -> Iterator[Estimate]:
+        """Make the networks, which takes a while."""
+        return Search(plane.image, settings, plane.rng).estimates()
 
     def precision() -> Precision:
         return sparse_precision(canvas, kernel, plane.variance.sqrt(), pooling=settings.pooling)
@@ -237,8 +241,8 @@ def work(
     samples = precision()
     return {
         "begin": lambda: searched(Plane(image, settings, torch.device("cpu"))),
-        "prefit": lambda: next(steps),
-        "search": lambda: next(steps),
+        "prefit": lambda: next(search()),
+        "search": lambda: next(search()),
         "kernel": lambda: candidate.advance(plane.variance),
         "mean": lambda: precision().mean(plane.image, canvas),
         "sample": lambda: samples.sample(batch, plane.rng),
