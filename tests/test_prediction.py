@@ -13,7 +13,7 @@ from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur
 from napari_vdip.prediction import PART, HeldOut, Prediction
 from napari_vdip.scenes import gaussian_psf, specimen, structure
-from napari_vdip.widths import LEAST_RATIO, NARROWEST, TRIALS, gaussian, preferred, try_widths
+from napari_vdip.widths import FINE, LEAST_RATIO, NARROWEST, TRIALS, gaussian, preferred, try_widths
 
 CPU = torch.device("cpu")
 WINDOW = (11, 11)
@@ -208,6 +208,20 @@ def test_every_width_is_tried_once_and_within_the_first_pass_or_next_to_it():
     ratio = tried[1] / tried[0]
     assert width_of(last.kernel) == min(tried, key=lambda width: abs(np.log(width / 1.1)))
     assert abs(np.log(width_of(last.kernel) / 1.1)) <= np.log(ratio) / 8 + 0.02
+
+
+def test_the_widest_is_not_tried_again_if_it_is_the_best():
+    tried = []
+
+    class Wide:
+        def predict(self, kernel):
+            tried.append(round(width_of(kernel), 6))
+            return Prediction(kernel, torch.zeros(1), torch.full((4,), tried[-1]))
+
+    yielded = list(try_widths(Wide(), (21, 21), CPU))
+    assert len(yielded) == TRIALS
+    assert len(set(tried)) == len(tried) == TRIALS - FINE
+    assert width_of(yielded[-1].kernel) == pytest.approx(max(tried), abs=1e-5)
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.9, 1.3])

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from napari_vdip.operators import KernelBlur, size_of
+from napari_vdip.operators import KernelBlur, Size, extend, fast, inverse, size_of
+from napari_vdip.solvers import TINY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STEPS = 40
-POWER_STEPS = 12
-EIGENVALUE_MARGIN = 1.1
-"""Power iteration approaches the largest eigenvalue from below; steps must not be too long."""
+PASSES = 2
+"""Times that the stationary model is minimised."""
+STEPS = 15
+"""Steps of each."""
 
 
 def update_kernel(
@@ -26,10 +28,14 @@ def update_kernel(
     confidence: Tensor,
     support: Tensor | None = None,
 ) -> Tensor:
-    """Weighted least squares of the expected residual over kernels that are non-negative and sum to one.
+    """Lower the weighted squares of the expected residual over kernels that are non-negative, of sum one.
 
     The variance of independent entries adds a weight on the square of each kernel pixel; the mean alone
     would favour kernels that are too sharp.
+
+    A product with the Hessian takes transforms of the whole canvas. But for borders and uneven noise it is
+    `stationary`, and a product with that takes those of a window. So from where the kernel is, a model with
+    the true slope and that Hessian is minimised, and the kernel goes there as far as the function falls.
 
     Parameters
     ----------
@@ -46,13 +52,57 @@ def update_kernel(
     """
     blur = KernelBlur(mean, size_of(kernel))
     spread = KernelBlur(variance, size_of(kernel)).adjoint(confidence)
+    model = stationary(mean, confidence, size_of(kernel))
+    curvature = model.max() + spread.max()
+    slope = blur.adjoint(confidence * (blur(kernel) - target)) + spread * kernel
+    for _ in range(PASSES):
+        start, known = kernel, slope
 
-    def normal_product(k: Tensor) -> Tensor:
-        return blur.adjoint(confidence * blur(k)) + spread * k
+        def modelled(k: Tensor, start: Tensor = start, known: Tensor = known) -> Tensor:
+            ahead = k - start
+            return known + filtered(ahead, model) + spread * ahead
 
-    right_side = blur.adjoint(confidence * target)
-    curvature = largest_eigenvalue(normal_product, kernel)
-    return least_on_simplex(lambda k: normal_product(k) - right_side, curvature, kernel, STEPS, support)
+        step = least_on_simplex(modelled, curvature, start, STEPS, support) - start
+        change = blur.adjoint(confidence * blur(step)) + spread * step
+        length = -(slope * step).sum() / (step * change).sum().clamp_min(TINY)
+        length = length.clamp(0, 1)  # between two points of the simplex
+        kernel, slope = start + length * step, slope + length * change
+    return kernel
+
+
+def stationary(mean: Tensor, confidence: Tensor, window: Size) -> Tensor:
+    """Spectrum of the Hessian for an image without borders, whose noise varies slowly.
+
+    Then an entry depends on the offset of two pixels of the kernel alone: it is the autocorrelation of the
+    latent gradient in units of the noise.
+
+    Returns
+    -------
+    Tensor
+        Real half spectrum of a window in which offsets of up to `window` do not wrap around.
+    """
+    latent = mean * extend(confidence, window).sqrt()
+    height, width = (n + side - 1 for n, side in zip(size_of(latent), window, strict=True))
+    room = fast((height, width))
+    power = torch.fft.rfft2(latent, s=room).abs().square().sum((0, 1), keepdim=True)
+    rows, columns = (side - 1 for side in window)
+    offsets = inverse(power, room, *room).roll((rows, columns), (-2, -1))
+    offsets = offsets[..., : 2 * rows + 1, : 2 * columns + 1]
+    size = of_offsets(window)
+    padded = F.pad(offsets, (0, size[1] - 2 * columns - 1, 0, size[0] - 2 * rows - 1))
+    spectrum: Tensor = torch.fft.rfft2(padded.roll((-rows, -columns), (-2, -1))).real
+    return spectrum
+
+
+def of_offsets(window: Size) -> Size:
+    """Size of transforms in which the offsets of two pixels of a window do not wrap around."""
+    return fast((2 * window[0] - 1, 2 * window[1] - 1))
+
+
+def filtered(kernel: Tensor, spectrum: Tensor) -> Tensor:
+    """Product of a kernel ``(1, 1, kh, kw)`` and what `stationary` returns for its window."""
+    size = of_offsets(size_of(kernel))
+    return inverse(torch.fft.rfft2(kernel, s=size) * spectrum, size, *size_of(kernel))
 
 
 def least_on_simplex(
@@ -77,17 +127,6 @@ def least_on_simplex(
         ahead = following + (momentum - 1) / faster * moved
         kernel, momentum = following, faster
     return kernel
-
-
-def largest_eigenvalue(operator: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
-    """Largest eigenvalue of a symmetric positive operator by power iteration, a little above it."""
-    places = torch.arange(like.numel(), device=like.device, dtype=like.dtype)
-    vector = torch.cos(places.square()).view_as(like)  # has something of every frequency
-    value: Tensor = vector.norm()
-    for _ in range(POWER_STEPS):
-        vector = operator(vector / vector.norm())
-        value = vector.norm()
-    return EIGENVALUE_MARGIN * value
 
 
 def onto_simplex(kernel: Tensor, support: Tensor | None = None) -> Tensor:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 HALF_ROUNDS = 30
 """Rounds at half the resolution, if there are more than twice as many for the kernel."""
+SHOWN = 4
+"""Rounds for the kernel after each of which the latent image follows: to be shown, and at last."""
 FLOOR = 0.05
 """Floor of the gradient, in noise levels, of an image without detail as fine as its pixels."""
 PSF_ERROR = 2e-4
@@ -116,8 +118,9 @@ def refine(
             noise = annealed(variance, done / kernel_rounds)
             candidate.advance(noise)
             kernel = candidate.kernel
-            precision = sparse_precision(found, kernel, noise.sqrt(), pooling=settings.pooling)
-            mean = precision.mean(image, mean)
+            if done % SHOWN == 0 or done == kernel_rounds:
+                precision = sparse_precision(found, kernel, noise.sqrt(), pooling=settings.pooling)
+                mean = precision.mean(image, mean)
         yield estimate(done, mean, kernel, noise)
     done = kernel_rounds
     revised = kernel

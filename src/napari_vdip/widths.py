@@ -50,7 +50,8 @@ def try_widths(
     tried: dict[float, Prediction] = {}
 
     def attempt(logarithm: float) -> Prediction:
-        tried[logarithm] = held_out.predict(gaussian(math.exp(logarithm), window, device))
+        if logarithm not in tried:  # the widest is met again if it is the best
+            tried[logarithm] = held_out.predict(gaussian(math.exp(logarithm), window, device))
         return preferred([tried[key] for key in sorted(tried)])
 
     for number in range(COARSE):

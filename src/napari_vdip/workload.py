@@ -17,7 +17,7 @@ from napari_vdip.mosaic import is_large, search_size, tile_layout
 from napari_vdip.plane import WEIGHT_ROUNDS, Plane
 from napari_vdip.posterior import BATCH
 from napari_vdip.prediction import ROUNDS
-from napari_vdip.refinement import GAPS, HAZES, rounds_of
+from napari_vdip.refinement import GAPS, HAZES, SHOWN, rounds_of
 from napari_vdip.tiling import segments
 from napari_vdip.widths import TRIALS
 
@@ -127,7 +127,7 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
     kernel, half, comparisons, pixels = rounds_of(settings, sharp)
     compared = TRIALS + 1 + len(HAZES) + 2 * len(GAPS)
     restored = (ROUNDS * compared if comparisons else 0) + pixels
-    units |= {"kernel": kernel, "mean": kernel + restored, "sample": restored}
+    units |= {"kernel": kernel, "mean": math.ceil(kernel / SHOWN) + restored, "sample": restored}
     windows = scales.coarser_windows(window) if settings.coarse_rounds else []
     coarser = [
         Part(at_scale(size, scales.RATIO**number, smaller), smaller, 1, {"kernel": scales.ROUNDS})
