@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.ndimage import gaussian_filter
 
 import napari_vdip.checkpoint as checkpoints
 import napari_vdip.plane as planes
@@ -15,6 +16,7 @@ from napari_vdip import Settings, deconvolve, run
 from napari_vdip.checkpoint import UnfitError, fill
 from napari_vdip.mosaic import Mosaic
 from napari_vdip.plane import Plane
+from napari_vdip.scales import coarse_rounds
 from napari_vdip.scenes import cells
 from napari_vdip.search import Search
 
@@ -38,12 +40,17 @@ CASES = {
     "published": {**Settings.paper().asdict(), **TINY, "refinements": 0, "widths": (4, 6, 8, 8, 8)},
     "mosaic": {"tile": 64},
     "given": {"tile": 64, "psf": SCENE.psf},
+    "default": {"search_area": 100, "prefit_steps": 0, "steps": 0, "refinements": 100},
+    "compared": {"search_area": 100, "prefit_steps": 0, "steps": 0, "refinements": 60},
 }
+COARSE = coarse_rounds((5, 5))
 
 
 def picture(case):
     if case == "colours":
         return np.stack([SCENE.blurred[:56, :60], SCENE.blurred[16:, 12:]], -1)
+    if case == "compared":
+        return gaussian_filter(SCENE.blurred, 2)
     return SCENE.blurred
 
 
@@ -87,16 +94,21 @@ def assert_same(one, other):
         ("search", 1, 1),
         ("search", 5, 1),  # what is not known to be finite is not kept
         ("search", SEARCH, SEARCH),
-        ("search", FOUND - 1, SEARCH),
+        ("search", FOUND - 1, SEARCH + 1),  # the one round for the kernel
         ("colours", SEARCH, SEARCH),
         ("published", SEARCH - 1, 1),
         ("published", SEARCH, SEARCH),
         ("mosaic", 1, 1),
-        ("mosaic", FOUND - 1, SEARCH),
+        ("mosaic", FOUND - 1, SEARCH + 1),
         ("mosaic", FOUND, FOUND),
         ("mosaic", FOUND + 1, FOUND + 1),
         ("mosaic", FOUND + 2 * KNOWN, FOUND + KNOWN + 1),
         ("mosaic", FOUND + 4 * KNOWN, FOUND + 3 * KNOWN + 1),
+        ("default", COARSE, 1),  # begins anew
+        ("default", COARSE + 1, COARSE + 1),
+        ("default", COARSE + 30, COARSE + 30),
+        ("default", COARSE + 99, COARSE + 66),  # the last round at full resolution
+        ("compared", COARSE + 58, COARSE + 42),
         ("given", KNOWN - 1, 1),
         ("given", 3 * KNOWN, 2 * KNOWN + 1),
     ],
@@ -309,10 +321,12 @@ def test_the_order_in_memory_is_that_of_a_search_that_did_not_end(rng):
 
 
 @pytest.mark.parametrize("kind", [Plane, Mosaic])
-def test_nothing_of_the_search_is_held_after_it(kind):
+def test_nothing_of_the_search_is_held_once_the_kernel_is_found(kind):
     settings = Settings(**{name: value for name, value in TINY.items() if name != "device"})
     plane = kind(SCENE.blurred[..., None], settings, torch.device("cpu"))
     steps = plane.estimates()
     held = {estimate.step: bool(plane.state()) for estimate in steps}
-    assert [held[step] for step in range(1, FOUND + 1)] == [True] * SEARCH + [False] * (FOUND - SEARCH)
+    assert [held[step] for step in range(1, FOUND + 1)] == [True] * (SEARCH + 1) + [False] * (
+        FOUND - SEARCH - 1
+    )
     assert not plane.state()

@@ -18,13 +18,14 @@ import napari_vdip.refinement as refinement
 from napari_vdip import Settings, deconvolve
 from napari_vdip.candidate import Candidate
 from napari_vdip.cli import app
+from napari_vdip.comparison import HAZES
 from napari_vdip.cost import Cost, among, expected_cost, one_after_the_other
 from napari_vdip.plane import Plane
 from napari_vdip.posterior import BATCH, Precision
 from napari_vdip.power import Power
 from napari_vdip.prediction import ROUNDS, HeldOut
 from napari_vdip.rates import Measured, Rate
-from napari_vdip.refinement import GAPS, HAZES, ROUND
+from napari_vdip.refinement import GAPS, ROUND
 from napari_vdip.stack import plan
 from napari_vdip.tensor_memory import TensorCount, peak_memory
 from napari_vdip.widths import FINE, TRIALS

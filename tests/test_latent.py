@@ -17,7 +17,7 @@ from napari_vdip.metrics import aligned_quality
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend
 from napari_vdip.posterior import sparse_precision
-from napari_vdip.refinement import refine, sharpness
+from napari_vdip.refinement import Refinement, sharpness
 from napari_vdip.scenes import cells, gaussian_psf
 
 KNOWN = plane.Plane.KNOWN_STEPS
@@ -85,7 +85,7 @@ def test_the_refinement_ends_with_these_rounds(blurred):
     image, kernel = blurred
     begin = Estimate("search", 1, 8, Posterior(extend(image, (5, 7))), kernel, {})
     settings = Settings(psf_shape=(5, 7), refinements=7, pooling=0.5, psf_error=1e-3)
-    refined = list(refine(image, begin, settings, torch.Generator().manual_seed(3)))
+    refined = list(Refinement(image, settings, torch.Generator().manual_seed(3)).estimates(begin))
     found = refined[-PIXEL_ROUNDS - 1]
     again = restore(
         image,

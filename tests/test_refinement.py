@@ -11,6 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from napari_vdip import refinement
+from napari_vdip.comparison import HAZES, is_bent, without_haze
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.images import Intensities
@@ -21,20 +22,17 @@ from napari_vdip.refinement import (
     FLOOR,
     GAPS,
     HALF_ROUNDS,
-    HAZES,
     NARROW,
     PIXEL_ROUNDS,
     PSF_ERROR,
     SHARPEST,
     SMOOTH,
+    Refinement,
     floor_of,
-    is_bent,
     kept_amplitude,
     psf_error_of,
-    refine,
     rounds_of,
     sharpness,
-    without_haze,
 )
 from napari_vdip.scenes import gaussian_psf, specimen
 from napari_vdip.settings import Settings
@@ -126,7 +124,7 @@ def start_from(image, kernel, rounds):
 def run(image, kernel, rng, **changes):
     """All estimates from the blurred image and a kernel."""
     settings = Settings(psf_shape=size_of(kernel), **changes)
-    return list(refine(image, start_from(image, kernel, settings.rounds), settings, rng))
+    return list(Refinement(image, settings, rng).estimates(start_from(image, kernel, settings.rounds)))
 
 
 def smoothed(kernel):
@@ -166,7 +164,7 @@ def test_every_round_yields_a_valid_estimate_and_counts_on(rounds, channels, gau
     start = start_from(image, kernel, rounds)
     settings = Settings(psf_shape=9, refinements=rounds, gaussians=gaussians)
     levels, kernels = [], []
-    for done, estimate in enumerate(refine(image, start, settings, rng), start=1):
+    for done, estimate in enumerate(Refinement(image, settings, rng).estimates(start), start=1):
         assert torch.is_grad_enabled()
         assert (estimate.stage, estimate.step, estimate.steps) == ("refinement", 5 + done, 5 + rounds)
         assert estimate.posterior.mean.shape == start.posterior.mean.shape
@@ -186,7 +184,9 @@ def test_the_image_does_not_fall_back_while_the_kernel_is_updated(scene, rng):
     latent, kernel, image = scene
     settings = Settings(psf_shape=size_of(kernel), refinements=14, gaussians=False)
     start = Estimate("search", 5, 19, Posterior(latent), kernel, {})
-    qualities = [psnr(one.posterior.mean, latent) for one in refine(image, start, settings, rng)]
+    qualities = [
+        psnr(one.posterior.mean, latent) for one in Refinement(image, settings, rng).estimates(start)
+    ]
     assert min(qualities) > qualities[-1] - 4
 
 

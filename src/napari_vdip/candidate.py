@@ -92,6 +92,10 @@ class Candidate:
             self.kernel, self.mean, self.variance, self.target, noise, self.support, floor
         )
 
+    def state(self) -> dict[str, Tensor]:
+        """Return what it is besides its image and its kernel, as it is."""
+        return {"gradient": self.mean, "variance": self.variance, "support": self.support}
+
     def confine(self) -> tuple[int, int]:
         """Confine the kernel to the surroundings of where it is, moved to the middle of its window.
 

@@ -23,7 +23,7 @@ from napari_vdip.posterior import (
     sparse_precision,
     standard_deviation,
 )
-from napari_vdip.refinement import psf_error_of, refine, sharpness
+from napari_vdip.refinement import Refinement, psf_error_of, sharpness
 from napari_vdip.search import Search
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Plane:
         self.variance = noise_variance(self.image)
         self.sharpness = sharpness(self.image, self.variance)
         self.rng = torch.Generator(device).manual_seed(settings.seed)
-        self._search: Search | None = None
+        self._stage: Search | Refinement | None = None
 
     def part(self, region: Region, kernel: Tensor | None, rng: torch.Generator) -> Plane:
         """Cut out a part with the same intensities and noise, on the device of the random numbers."""
@@ -139,18 +139,21 @@ class Plane:
             return
         estimate: Estimate | None = None
         try:
-            if self.settings.network_steps:
-                self._search = Search(self.image, self.settings, self.rng)
-                for estimate in self._search.estimates(start):
+            if self.settings.network_steps and not (start and start.estimate.stage == "refinement"):
+                self._stage = Search(self.image, self.settings, self.rng)
+                for estimate in self._stage.estimates(start):
                     yield estimate
+                start = None
+            self._stage = None  # it is large
+            if self.settings.rounds:
+                self._stage = Refinement(self.image, self.settings, self.rng)
+                yield from self._stage.estimates(estimate, start)
         finally:
-            self._search = None  # it is large
-        if self.settings.rounds:
-            yield from refine(self.image, estimate, self.settings, self.rng)
+            self._stage = None
 
     def state(self) -> State | None:
         """Return what a checkpoint of the latest step holds, as it is; ``None`` where there can be none."""
-        return self._search.state() if self._search else None
+        return self._stage.state() if self._stage else None
 
     def preview(self, estimate: Estimate) -> Restored:
         """Convert an estimate to arrays, without the std map."""

@@ -13,15 +13,15 @@ what was left out by more than a standard error; without its haze, if it predict
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from napari_vdip.candidate import Candidate, annealed
+from napari_vdip.checkpoint import fill
 from napari_vdip.coarse_to_fine import from_coarse_to_fine
+from napari_vdip.comparison import is_bent, without_haze
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
@@ -31,12 +31,12 @@ from napari_vdip.operators import extend, size_of
 from napari_vdip.posterior import sparse_precision
 from napari_vdip.power import Power
 from napari_vdip.prediction import HeldOut
-from napari_vdip.support import cleared
 from napari_vdip.widths import TRIALS, try_widths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
+    from napari_vdip.checkpoint import Checkpoint, State
     from napari_vdip.settings import Settings
 
 HALF_ROUNDS = 30
@@ -60,91 +60,146 @@ the narrow ones the neighbours predict an image that is all but free of noise, w
 LEFT_OUT = 0.2
 """Part of the pixels that is left out to judge the free kernel: more than for a width, as more depends on
 it."""
-BENT = 3.0
-"""Standard errors by which a kernel has to predict better than the same turned by quarters of a turn to be
-taken for bent. All pass the same frequencies, which decide where other kernels are compared."""
-HAZES = (0.4, 0.3, 0.2)
-"""Parts of its maximum below which entries of a kernel may be haze (see `support_of`), largest first. Not
-less: the faint end of a blur would go."""
-CLEARER = 2.0
-"""Standard errors by which a kernel without haze has to predict better than with it."""
 NARROW = 1.25
 """Standard deviation in pixels of a kernel that half the resolution is too coarse for."""
 
 
-def refine(
-    image: Tensor, start: Estimate | None, settings: Settings, rng: torch.Generator
-) -> Iterator[Estimate]:
-    """Update the kernel, at half the resolution too, compare it with Gaussians, and update the image.
+class Refinement:
+    """The rounds that find the kernel of one image, and then its latent image.
 
     Parameters
     ----------
     image : Tensor
         ``(1, C, Y, X)`` in [0, 1].
-    start : Estimate or None
-        Where the networks have led. If there are none, a kernel is found from coarse to fine.
     settings : Settings
         How many rounds, and what they assume of the image.
     rng : torch.Generator
         Source of the samples.
-
-    Yields
-    ------
-    Estimate
-        Posterior mean and kernel, and the noise level, after each of ``settings.rounds`` rounds.
     """
-    variance = noise_variance(image)
-    window = settings.psf_shape
-    before, steps = (start.step, start.steps) if start else (settings.coarse_rounds, settings.rounds)
 
-    def estimate(done: int, mean: Tensor, kernel: Tensor, noise: Tensor) -> Estimate:
+    def __init__(self, image: Tensor, settings: Settings, rng: torch.Generator):
+        self._image, self._settings, self._rng = image, settings, rng
+        self._variance = noise_variance(image)
+        self._sharp = sharpness(image, self._variance)
+        self._floor = floor_of(self._sharp, self._variance, settings)
+        self._before = settings.prefit_steps + settings.network_steps
+        self._steps = self._before + settings.rounds
+        self._before += settings.coarse_rounds
+        self._done = 0
+        self._found = image
+        self._candidate: Candidate | None = None
+
+    def estimates(self, start: Estimate | None, checkpoint: Checkpoint | None = None) -> Iterator[Estimate]:
+        """Yield posterior mean, kernel and noise level after each of ``settings.rounds`` rounds.
+
+        Parameters
+        ----------
+        start : Estimate or None
+            Where the networks have led. If there are none, a kernel is found from coarse to fine.
+        checkpoint : Checkpoint, optional
+            Of an earlier process, in place of a start: its estimate is the first.
+        """
+        image, settings, variance, sharp = self._image, self._settings, self._variance, self._sharp
+        kernel_rounds, half_rounds, comparisons, pixel_rounds = rounds_of(settings, sharp)
+        mean, kernel = yield from self._matched(start, checkpoint, kernel_rounds)
+        if half_rounds:
+            revised = yield from self._revised(mean, kernel, half_rounds)
+        else:
+            revised = kernel
+        if comparisons:
+            revised, mean = yield from self._compared(mean, kernel, revised)
+        yield from restore(
+            image,
+            revised,
+            mean,
+            pixel_rounds,
+            self._rng,
+            variance,
+            settings.pooling,
+            psf_error=psf_error_of(sharp, settings),
+            misfit=sharp,
+            step=self._before + self._done,
+            steps=self._steps,
+        )
+
+    def state(self) -> State | None:
+        """Return what the next round for the kernel begins with, as it is; ``None`` in other rounds."""
+        if self._candidate is None:
+            return None
+        return {"rng": self._rng.get_state(), "found": self._found} | self._candidate.state()
+
+    def _estimate(self, mean: Tensor, kernel: Tensor, noise: Tensor) -> Estimate:
+        """Return the estimate of one more round."""
+        self._done += 1
         terms = {"noise": noise.mean().sqrt()}
-        return Estimate("refinement", before + done, steps, Posterior(mean), kernel, terms)
+        step = self._before + self._done
+        return Estimate("refinement", step, self._steps, Posterior(mean), kernel, terms)
 
-    with torch.no_grad():  # never across a yield, where the caller's code runs
-        sharp = sharpness(image, variance)
-        floor = floor_of(sharp, variance, settings)
-    kernel_rounds, half_rounds, comparisons, pixel_rounds = rounds_of(settings, sharp)
-    if start:
-        with torch.no_grad():
-            candidate = Candidate(image, start.posterior.mean, start.kernel, floor)
-            found = start.posterior.mean.roll(candidate.confine(), (-2, -1))
-    else:
-        found = extend(image, window)
-        candidate = yield from from_coarse_to_fine(image, variance, floor, settings)
-    mean = found
-    for done in range(1, kernel_rounds + 1):
-        with torch.no_grad():
-            noise = annealed(variance, done / kernel_rounds)
-            candidate.advance(noise)
-            kernel = candidate.kernel
-            if done % SHOWN == 0 or done == kernel_rounds:
-                precision = sparse_precision(found, kernel, noise.sqrt(), pooling=settings.pooling)
-                mean = precision.mean(image, mean)
-        yield estimate(done, mean, kernel, noise)
-    done = kernel_rounds
-    revised = kernel
-    if half_rounds:
-        with torch.no_grad():
-            half = HalfResolution(image, mean, kernel)
-        for number in range(1, half_rounds + 1):
+    def _matched(
+        self, start: Estimate | None, checkpoint: Checkpoint | None, rounds: int
+    ) -> Generator[Estimate, None, tuple[Tensor, Tensor]]:
+        """Find the kernel at full resolution; return the latent image and the kernel."""
+        image, settings, variance = self._image, self._settings, self._variance
+        if checkpoint:
+            candidate, mean = self._resumed(checkpoint), checkpoint.estimate.posterior.mean
+            yield checkpoint.estimate
+        elif start:
+            self._before, self._steps = start.step, start.steps
+            with torch.no_grad():  # never across a yield, where the caller's code runs
+                candidate = Candidate(image, start.posterior.mean, start.kernel, self._floor)
+                mean = self._found = start.posterior.mean.roll(candidate.confine(), (-2, -1))
+        else:
+            candidate = yield from from_coarse_to_fine(image, variance, self._floor, settings)
+            mean = self._found = extend(image, settings.psf_shape)
+        self._candidate = candidate
+        for done in range(self._done + 1, rounds + 1):
             with torch.no_grad():
-                half.advance(number / half_rounds)
-            done += 1
-            yield estimate(done, mean, kernel, variance)
+                noise = annealed(variance, done / rounds)
+                candidate.advance(noise)
+                if done % SHOWN == 0 or done == rounds:
+                    precision = sparse_precision(
+                        self._found, candidate.kernel, noise.sqrt(), pooling=settings.pooling
+                    )
+                    mean = precision.mean(image, mean)
+            yield self._estimate(mean, candidate.kernel, noise)
+        self._candidate = None
+        return mean, candidate.kernel
+
+    def _resumed(self, checkpoint: Checkpoint) -> Candidate:
+        """Return the candidate of a checkpoint, and take over the rest of its `state`."""
+        self._done = checkpoint.estimate.step - self._before
+        self._found = torch.zeros_like(checkpoint.estimate.posterior.mean)
+        candidate = Candidate(self._image, self._found, checkpoint.estimate.kernel, self._floor)
+        rng = self._rng.get_state()
+        fill({"rng": rng, "found": self._found} | candidate.state(), checkpoint.state)
+        self._rng.set_state(rng)
+        return candidate
+
+    def _revised(self, mean: Tensor, kernel: Tensor, rounds: int) -> Generator[Estimate, None, Tensor]:
+        """Return the kernel with what half the resolution tells of it."""
         with torch.no_grad():
-            revised = half.merged(kernel, kept_amplitude(kernel, sharp))
-    if comparisons:
+            half = HalfResolution(self._image, mean, kernel)
+        for number in range(1, rounds + 1):
+            with torch.no_grad():
+                half.advance(number / rounds)
+            yield self._estimate(mean, kernel, self._variance)
         with torch.no_grad():
-            seen = HeldOut(image, variance, settings.pooling, GAPS[0], rng)
-            tests = [HeldOut(image, variance, settings.pooling, gap, rng, LEFT_OUT) for gap in GAPS]
+            return half.merged(kernel, kept_amplitude(kernel, self._sharp))
+
+    def _compared(
+        self, mean: Tensor, kernel: Tensor, revised: Tensor
+    ) -> Generator[Estimate, None, tuple[Tensor, Tensor]]:
+        """Return the revised kernel or a Gaussian, and the latent image; neither is yielded yet."""
+        image, variance, pooling, rng = self._image, self._variance, self._settings.pooling, self._rng
+        with torch.no_grad():
+            seen = HeldOut(image, variance, pooling, GAPS[0], rng)
+            tests = [HeldOut(image, variance, pooling, gap, rng, LEFT_OUT) for gap in GAPS]
         power = Power(image)
-        trying = try_widths(seen, window, image.device, power.widest())
+        trying = try_widths(seen, self._settings.psf_shape, image.device, power.widest())
         for _ in range(TRIALS):
             with torch.no_grad():
                 gaussian = next(trying)
-            done += 1
-            yield estimate(done, mean, kernel, variance)
+            yield self._estimate(mean, kernel, variance)
         with torch.no_grad():
             plausible = power.width_of(revised) <= power.widest() or is_bent(revised, tests[0])
             if plausible:
@@ -156,23 +211,10 @@ def refine(
                     gain, error = test.predict(revised).advantage(test.predict(gaussian.kernel))
                 gains.append(gain)
                 errors.append(error)
-            done += 1
-            yield estimate(done, mean, kernel, variance)
+            yield self._estimate(mean, kernel, variance)
         if sum(gains) <= math.hypot(*errors):
-            revised, mean = gaussian.kernel, gaussian.mean
-    yield from restore(
-        image,
-        revised,
-        mean,
-        pixel_rounds,
-        rng,
-        variance,
-        settings.pooling,
-        psf_error=psf_error_of(sharp, settings),
-        misfit=sharp,
-        step=before + done,
-        steps=steps,
-    )
+            return gaussian.kernel, gaussian.mean
+        return revised, mean
 
 
 def sharpness(image: Tensor, variance: Tensor) -> float:
@@ -216,32 +258,6 @@ def kept_amplitude(kernel: Tensor, sharp: float) -> float:
     ]
     narrow = sum(variances) / 2 < NARROW**2
     return 1.0 if narrow else (sharp - 1) / (SHARPEST - 1)
-
-
-def is_bent(kernel: Tensor, held_out: HeldOut) -> bool:
-    """Whether a kernel ``(1, 1, kh, kw)`` predicts better than if turned by quarters, and not by chance."""
-    height, width = size_of(kernel)
-    rows, columns = ((max(height, width) - side) // 2 for side in (height, width))
-    square = F.pad(kernel, (columns, columns, rows, rows))
-    upright, *turned = (held_out.predict(square.rot90(quarters, (-2, -1))) for quarters in range(4))
-    densities = torch.stack([prediction.densities for prediction in turned]).mean(0)
-    gain, error = upright.advantage(replace(upright, densities=densities))
-    return gain > BENT * error
-
-
-def without_haze(kernel: Tensor, held_out: HeldOut) -> Tensor:
-    """Return the most compact form of a kernel that predicts better than all of it, and not by chance.
-
-    Strong noise leaves haze in a kernel ``(1, 1, kh, kw)``. Where the blur is faint and wide, what looks
-    like it is none: pixels that are left out tell.
-    """
-    whole = held_out.predict(kernel)
-    for faint in HAZES:
-        compact = cleared(kernel, faint)
-        gain, error = held_out.predict(compact).advantage(whole)
-        if gain > CLEARER * error:
-            return compact
-    return kernel
 
 
 def rounds_of(settings: Settings, sharp: float = 1.0) -> tuple[int, int, int, int]:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_vdip import scales
 from napari_vdip.coarse_to_fine import at_scale
+from napari_vdip.comparison import HAZES
 from napari_vdip.half_resolution import halved_window
 from napari_vdip.mosaic import is_large, search_size, tile_layout
 from napari_vdip.plane import WEIGHT_ROUNDS, Plane
 from napari_vdip.posterior import BATCH
 from napari_vdip.prediction import ROUNDS
-from napari_vdip.refinement import GAPS, HAZES, SHOWN, rounds_of
+from napari_vdip.refinement import GAPS, SHOWN, rounds_of
 from napari_vdip.tiling import segments
 from napari_vdip.widths import TRIALS
 

@@ -1,0 +1,52 @@
+"""What pixels that are left out tell of a free kernel: whether it is bent, and whether it has haze."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from napari_vdip.operators import size_of
+from napari_vdip.support import cleared
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_vdip.prediction import HeldOut
+
+BENT = 3.0
+"""Standard errors by which a kernel has to predict better than the same turned by quarters of a turn to be
+taken for bent. All pass the same frequencies, which decide where other kernels are compared."""
+HAZES = (0.4, 0.3, 0.2)
+"""Parts of its maximum below which entries of a kernel may be haze (see `support_of`), largest first. Not
+less: the faint end of a blur would go."""
+CLEARER = 2.0
+"""Standard errors by which a kernel without haze has to predict better than with it."""
+
+
+def is_bent(kernel: Tensor, held_out: HeldOut) -> bool:
+    """Whether a kernel ``(1, 1, kh, kw)`` predicts better than if turned by quarters, and not by chance."""
+    height, width = size_of(kernel)
+    rows, columns = ((max(height, width) - side) // 2 for side in (height, width))
+    square = F.pad(kernel, (columns, columns, rows, rows))
+    upright, *turned = (held_out.predict(square.rot90(quarters, (-2, -1))) for quarters in range(4))
+    densities = torch.stack([prediction.densities for prediction in turned]).mean(0)
+    gain, error = upright.advantage(replace(upright, densities=densities))
+    return gain > BENT * error
+
+
+def without_haze(kernel: Tensor, held_out: HeldOut) -> Tensor:
+    """Return the most compact form of a kernel that predicts better than all of it, and not by chance.
+
+    Strong noise leaves haze in a kernel ``(1, 1, kh, kw)``. Where the blur is faint and wide, what looks
+    like it is none: pixels that are left out tell.
+    """
+    whole = held_out.predict(kernel)
+    for faint in HAZES:
+        compact = cleared(kernel, faint)
+        gain, error = held_out.predict(compact).advantage(whole)
+        if gain > CLEARER * error:
+            return compact
+    return kernel
