@@ -6,6 +6,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from magicgui.widgets import FloatSpinBox
 from napari.layers import Shapes
 from napari.utils import progress
 from napari.utils.notifications import notification_manager
@@ -133,6 +134,17 @@ def test_settings_come_out_of_the_form_as_they_went_in(qapp, preset, method):
     form = SettingsForm()
     form.value = settings
     assert form.value == settings
+
+
+def test_fine_values_come_out_of_the_form_to_the_last_digit(qapp):
+    form, stepped = SettingsForm(), {"bound_until": 0.123456789, "pooling": 0.3333}
+    assert all(isinstance(form.advanced[name], FloatSpinBox) for name in stepped)
+    form.value = Settings(**stepped)
+    assert form.value == Settings(**stepped)
+    shown = form.advanced["pooling"].native.text()
+    form.value = Settings()
+    assert form.value == Settings()
+    assert len(form.advanced["pooling"].native.text()) < len(shown)
 
 
 def test_the_form_refuses_a_source_of_the_psf_that_the_method_cannot_take(qapp):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from magicgui.widgets import (
@@ -86,7 +87,7 @@ class SettingsForm:
     def value(self, settings: Settings) -> None:
         self.method.value = settings.method
         for name, widget in {**self.basic, **self.advanced}.items():
-            widget.value = getattr(settings, name)
+            put(widget, getattr(settings, name))
 
     @property
     def widgets(self) -> list[Any]:
@@ -106,7 +107,7 @@ class SettingsForm:
         if preset != CHANGED:
             settings = Settings.preset(preset)
             for name, widget in self.advanced.items():
-                widget.value = getattr(settings, name)
+                put(widget, getattr(settings, name))
         self._name_preset()
 
     def _name_preset(self) -> None:
@@ -158,3 +159,15 @@ def read(name: str, widget: Any) -> Any:
         return widget.value
     except (SyntaxError, ValueError):
         raise ValueError(f"{name}: expected numbers as in Python, got {widget.native.text()!r}") from None
+
+
+def put(widget: Any, value: Any) -> None:
+    """Set the value of a field's widget, to the last digit: a box would round it to those it shows."""
+    if isinstance(widget, FloatSpinBox):
+        widget.native.setDecimals(max(digits(widget.step or 1), digits(value)))
+    widget.value = value
+
+
+def digits(value: float) -> int:
+    """Digits after the point that a number is written with."""
+    return max(-int(Decimal(repr(value)).as_tuple().exponent), 0)
