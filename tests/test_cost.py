@@ -378,6 +378,14 @@ def test_no_networks_are_made_where_a_run_has_none(monkeypatch):
         rates.measure(1, 1, settings, frozenset({"search"}), CPU)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("preset", ["default", "networks", "paper"])
+def test_a_gpu_is_calibrated_for_every_preset(preset):
+    found = expected_cost(plan((96, 96), "YX", "separate"), Settings.preset(preset), device="cuda")
+    assert found.seconds > found.once >= 0
+    assert found.memory > 0
+
+
 # --- the memory of tensors ---------------------------------------------------------------------------
 
 

@@ -50,7 +50,7 @@ PREFIT_STEPS = 2
 SEARCH_STEPS = 5
 """Steps of the networks that are made. The search passes in them through what it maximises, as in a run."""
 TIMES: dict[Unit, int] = {"prefit": PREFIT_STEPS - 1, "search": SEARCH_STEPS - 1}
-"""How often a unit is timed, if more than once."""
+"""How often the steps of the networks are timed, and others once: not more than there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +205,19 @@ def measure(
     canvas = math.prod(
         n + window - 1 for n, window in zip((rows, columns), settings.psf_shape, strict=True)
     )
-    on_gpu = device.type == "cuda"  # where units are recorded at their second time, see `replay`
+    on_gpu = device.type == "cuda"
     found = {}
     with peak_memory(device) if on_gpu else nullcontext() as whole:
         for unit, do in work(image, settings, device).items():
-            if unit in units:
-                with nullcontext() if on_gpu else peak_memory(device) as peak:
-                    first = timed(do, device)
-                first += timed(do, device) if on_gpu else 0
-                seconds = float(np.mean([timed(do, device) for _ in range(TIMES.get(unit, 1))]))
-                more = max(first - 2 * seconds, 0) if on_gpu else 0
-                found[unit] = Measured(canvas, seconds, more, peak.memory if peak else 0)
+            if unit not in units:
+                continue
+            with nullcontext() if on_gpu else peak_memory(device) as peak:
+                first = [timed(do, device)]
+            if on_gpu and unit not in TIMES:
+                first.append(timed(do, device))  # in which it is recorded, see `replay`
+            seconds = float(np.mean([timed(do, device) for _ in range(TIMES.get(unit, 1))]))
+            more = max(sum(first) - len(first) * seconds, 0) if on_gpu else 0
+            found[unit] = Measured(canvas, seconds, more, peak.memory if peak else 0)
     return {unit: replace(one, memory=whole.memory) for unit, one in found.items()} if whole else found
 
 
