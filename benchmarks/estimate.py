@@ -57,9 +57,10 @@ class Case:
 
     @property
     def image(self) -> NDArray[np.float32]:
-        """Blurred cells or nuclei, next to each other."""
-        psf = gaussian_psf(11, 2.0)
-        scene = specimen("nuclei", psf, size=64) if self.smooth else cells(size=64, psf_size=9)
+        """Blurred cells next to each other, or one field of nuclei."""
+        if self.smooth:  # in one piece, since seams are sharp
+            return specimen("nuclei", gaussian_psf(11, 2.0), size=self.shape[-1]).blurred
+        scene = cells(size=64, psf_size=9)
         repeats = [
             math.ceil(n / 64) if axis in "YX" else n for axis, n in zip(self.axes, self.shape, strict=True)
         ]
