@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BENT = 3.0
 """Standard errors by which a kernel has to predict better than the same turned by quarters of a turn to be
 taken for bent. All pass the same frequencies, which decide where other kernels are compared."""
-HAZES = (0.4, 0.3, 0.2)
+HAZES = (0.6, 0.5, 0.4, 0.3, 0.2)
 """Parts of its maximum below which entries of a kernel may be haze (see `support_of`), largest first. Not
 less: the faint end of a blur would go."""
 CLEARER = 2.0
