@@ -326,7 +326,6 @@ def test_nothing_of_the_search_is_held_once_the_kernel_is_found(kind):
     plane = kind(SCENE.blurred[..., None], settings, torch.device("cpu"))
     steps = plane.estimates()
     held = {estimate.step: bool(plane.state()) for estimate in steps}
-    assert [held[step] for step in range(1, FOUND + 1)] == [True] * (SEARCH + 1) + [False] * (
-        FOUND - SEARCH - 1
-    )
+    matched = SEARCH + 1  # with the one round for the kernel
+    assert [held[step] for step in range(1, FOUND + 1)] == [True] * matched + [False] * (FOUND - matched)
     assert not plane.state()

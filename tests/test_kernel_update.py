@@ -171,8 +171,8 @@ def test_an_update_lowers_the_residual_of_noisy_data_and_stays_on_the_simplex(rn
     assert float(updated.sum()) == pytest.approx(1)
 
 
-def test_an_update_lowers_the_residual_where_the_noise_is_far_from_even(rng, monkeypatch):
-    """The stationary Hessian is wrong then: a whole step would lead away."""
+def test_an_update_lowers_the_residual_where_the_stationary_hessian_is_far_too_small(rng, monkeypatch):
+    """As uneven noise may have it: a whole step would lead away."""
     mean, variance, target, confidence = problem(bent_kernel(), rng)
     monkeypatch.setattr(kernel_update, "stationary", lambda *_: 1e-2 * stationary(mean, confidence, (7, 7)))
     residuals, kernel = [], flat_kernel()

@@ -84,7 +84,7 @@ def test_without_a_start_the_first_round_has_the_weights_of_the_blurred_image(po
 def test_the_refinement_ends_with_these_rounds(blurred):
     image, kernel = blurred
     begin = Estimate("search", 1, 8, Posterior(extend(image, (5, 7))), kernel, {})
-    settings = Settings(psf_shape=(5, 7), refinements=7, pooling=0.5, psf_error=1e-3)
+    settings = Settings(psf_shape=(5, 7), steps=1, refinements=7, pooling=0.5, psf_error=1e-3)
     refined = list(Refinement(image, settings, torch.Generator().manual_seed(3)).estimates(begin))
     found = refined[-PIXEL_ROUNDS - 1]
     again = restore(

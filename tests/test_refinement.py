@@ -115,15 +115,19 @@ def scene(rng):
     return latent, kernel, image + 0.0012 * torch.randn(image.shape, generator=rng)
 
 
+SEARCHED = 5
+"""Steps of the networks before."""
+
+
 def start_from(image, kernel, rounds):
     """Estimate that continues the blurred image to the canvas, before some rounds."""
     canvas = extend(image, size_of(kernel))
-    return Estimate("search", 5, 5 + rounds, Posterior(canvas), kernel, {})
+    return Estimate("search", SEARCHED, SEARCHED + rounds, Posterior(canvas), kernel, {})
 
 
 def run(image, kernel, rng, **changes):
     """All estimates from the blurred image and a kernel."""
-    settings = Settings(psf_shape=size_of(kernel), **changes)
+    settings = Settings(psf_shape=size_of(kernel), steps=SEARCHED, **changes)
     return list(Refinement(image, settings, rng).estimates(start_from(image, kernel, settings.rounds)))
 
 
@@ -162,11 +166,12 @@ def test_every_round_yields_a_valid_estimate_and_counts_on(rounds, channels, gau
     image = blur(pieces(56, channels=channels).float(), kernel)
     image = image + 0.0012 * torch.randn(image.shape, generator=rng)
     start = start_from(image, kernel, rounds)
-    settings = Settings(psf_shape=9, refinements=rounds, gaussians=gaussians)
+    settings = Settings(psf_shape=9, steps=SEARCHED, refinements=rounds, gaussians=gaussians)
     levels, kernels = [], []
     for done, estimate in enumerate(Refinement(image, settings, rng).estimates(start), start=1):
         assert torch.is_grad_enabled()
-        assert (estimate.stage, estimate.step, estimate.steps) == ("refinement", 5 + done, 5 + rounds)
+        assert (estimate.stage, estimate.step) == ("refinement", SEARCHED + done)
+        assert estimate.steps == SEARCHED + rounds
         assert estimate.posterior.mean.shape == start.posterior.mean.shape
         assert estimate.posterior.mean.isfinite().all()
         assert estimate.kernel.min() >= 0
@@ -182,8 +187,8 @@ def test_every_round_yields_a_valid_estimate_and_counts_on(rounds, channels, gau
 def test_the_image_does_not_fall_back_while_the_kernel_is_updated(scene, rng):
     """It does with the prior's weights of the blurred image; those of the image that was found keep it."""
     latent, kernel, image = scene
-    settings = Settings(psf_shape=size_of(kernel), refinements=14, gaussians=False)
-    start = Estimate("search", 5, 19, Posterior(latent), kernel, {})
+    settings = Settings(psf_shape=size_of(kernel), steps=SEARCHED, refinements=14, gaussians=False)
+    start = Estimate("search", SEARCHED, SEARCHED + 14, Posterior(latent), kernel, {})
     qualities = [
         psnr(one.posterior.mean, latent) for one in Refinement(image, settings, rng).estimates(start)
     ]

@@ -75,6 +75,8 @@ class Candidate:
         ``(1, 1, kh, kw)``, non-negative, sums to one.
     mean, variance : Tensor
         Of the latent gradient, ``(2 C, 1, H - 1, W - 1)``.
+    support : Tensor
+        ``(1, 1, kh, kw)``, where the kernel may be.
     """
 
     def __init__(self, image: Tensor, latent: Tensor, kernel: Tensor, floor: float):
@@ -93,7 +95,7 @@ class Candidate:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Return what it is besides its image and its kernel, as it is."""
+        """Return by name what it is besides its image and its kernel, as it is: see the attributes."""
         return {"gradient": self.mean, "variance": self.variance, "support": self.support}
 
     def confine(self) -> tuple[int, int]:

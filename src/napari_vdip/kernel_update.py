@@ -53,21 +53,36 @@ def update_kernel(
     blur = KernelBlur(mean, size_of(kernel))
     spread = KernelBlur(variance, size_of(kernel)).adjoint(confidence)
     model = stationary(mean, confidence, size_of(kernel))
-    curvature = model.max() + spread.max()
     slope = blur.adjoint(confidence * (blur(kernel) - target)) + spread * kernel
     for _ in range(PASSES):
-        start, known = kernel, slope
-
-        def modelled(k: Tensor, start: Tensor = start, known: Tensor = known) -> Tensor:
-            ahead = k - start
-            return known + filtered(ahead, model) + spread * ahead
-
-        step = least_on_simplex(modelled, curvature, start, STEPS, support) - start
+        step = modelled_minimum(kernel, slope, model, spread, support) - kernel
         change = blur.adjoint(confidence * blur(step)) + spread * step
         length = -(slope * step).sum() / (step * change).sum().clamp_min(TINY)
         length = length.clamp(0, 1)  # between two points of the simplex
-        kernel, slope = start + length * step, slope + length * change
+        kernel, slope = kernel + length * step, slope + length * change
     return kernel
+
+
+def modelled_minimum(
+    kernel: Tensor, slope: Tensor, model: Tensor, spread: Tensor, support: Tensor | None
+) -> Tensor:
+    """Go from a kernel towards the minimum of a quadratic function on the simplex.
+
+    Parameters
+    ----------
+    kernel, slope : Tensor
+        ``(1, 1, kh, kw)`` to start from, and the gradient there.
+    model, spread : Tensor
+        What the Hessian is the sum of: a spectrum, see `stationary`, and a diagonal ``(1, 1, kh, kw)``.
+    support : Tensor or None
+        See `update_kernel`.
+    """
+
+    def gradient(k: Tensor) -> Tensor:
+        ahead = k - kernel
+        return slope + filtered(ahead, model) + spread * ahead
+
+    return least_on_simplex(gradient, model.max() + spread.max(), kernel, STEPS, support)
 
 
 def stationary(mean: Tensor, confidence: Tensor, window: Size) -> Tensor:
@@ -75,6 +90,13 @@ def stationary(mean: Tensor, confidence: Tensor, window: Size) -> Tensor:
 
     Then an entry depends on the offset of two pixels of the kernel alone: it is the autocorrelation of the
     latent gradient in units of the noise.
+
+    Parameters
+    ----------
+    mean, confidence : Tensor
+        ``(n, 1, H, W)`` and ``(n, 1, Y, X)``, see `update_kernel`.
+    window : tuple of int
+        ``(kh, kw)``, with odd sides.
 
     Returns
     -------

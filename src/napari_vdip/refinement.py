@@ -82,9 +82,8 @@ class Refinement:
         self._variance = noise_variance(image)
         self._sharp = sharpness(image, self._variance)
         self._floor = floor_of(self._sharp, self._variance, settings)
-        self._before = settings.prefit_steps + settings.network_steps
-        self._steps = self._before + settings.rounds
-        self._before += settings.coarse_rounds
+        searched = settings.prefit_steps + settings.network_steps
+        self._before, self._steps = searched + settings.coarse_rounds, searched + settings.rounds
         self._done = 0
         self._found = image
         self._candidate: Candidate | None = None
@@ -144,7 +143,6 @@ class Refinement:
             candidate, mean = self._resumed(checkpoint), checkpoint.estimate.posterior.mean
             yield checkpoint.estimate
         elif start:
-            self._before, self._steps = start.step, start.steps
             with torch.no_grad():  # never across a yield, where the caller's code runs
                 candidate = Candidate(image, start.posterior.mean, start.kernel, self._floor)
                 mean = self._found = start.posterior.mean.roll(candidate.confine(), (-2, -1))

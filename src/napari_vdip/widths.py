@@ -38,7 +38,7 @@ def gaussian(width: float, window: Size, device: torch.device) -> Tensor:
 def try_widths(
     held_out: HeldOut, window: Size, device: torch.device, widest: float = math.inf
 ) -> Iterator[Prediction]:
-    """Try `TRIALS` widths up to the widest, and yield after each the prediction to be preferred so far.
+    """Try widths up to the widest, and yield `TRIALS` times the prediction to be preferred so far.
 
     Among those as good as the best up to the standard error it is that of the narrowest (Breiman et al.,
     1984, section 3.4.3): a kernel that is too wide makes structure out of noise, one that is too narrow
