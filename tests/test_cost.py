@@ -18,18 +18,17 @@ import napari_vdip.refinement as refinement
 from napari_vdip import Settings, deconvolve
 from napari_vdip.candidate import Candidate
 from napari_vdip.cli import app
-from napari_vdip.comparison import HAZES
 from napari_vdip.cost import Cost, among, expected_cost, one_after_the_other
 from napari_vdip.plane import Plane
 from napari_vdip.posterior import BATCH, Precision
 from napari_vdip.power import Power
 from napari_vdip.prediction import ROUNDS, HeldOut
 from napari_vdip.rates import Measured, Rate
-from napari_vdip.refinement import GAPS, ROUND
+from napari_vdip.refinement import ROUND
 from napari_vdip.stack import plan
 from napari_vdip.tensor_memory import TensorCount, peak_memory
 from napari_vdip.widths import FINE, TRIALS
-from napari_vdip.workload import parts_of_plane, parts_of_run
+from napari_vdip.workload import IMPLAUSIBLE, PLAUSIBLE, parts_of_plane, parts_of_run
 
 CPU = torch.device("cpu")
 SMALL = Settings(psf_shape=5, widths=(4, 4, 4, 4, 4), steps=2, refinements=5, samples=BATCH)
@@ -140,10 +139,23 @@ def test_the_work_is_what_a_run_does(done, shape, axes, changes, sharp):
     for part in parts_of_run(plan(shape, axes, settings.channels), shape[-2:], settings, sharp):
         work.update({unit: part.times * times for unit, times in part.units.items() if times})
     if made := done.pop("prediction", 0):
-        again = TRIALS + 1 + len(HAZES) + 2 * len(GAPS) - made
+        again = TRIALS + PLAUSIBLE - made
         assert 0 <= again <= FINE  # the widest is met again if it is the best
-        work.subtract({"mean": ROUNDS * again, "sample": ROUNDS * again})
+        fewer = ROUNDS * ((PLAUSIBLE - IMPLAUSIBLE) / 2 - again)
+        work.update({"mean": fewer, "sample": fewer})
     assert work == {**done, **{stage: steps[stage] for stage in ("prefit", "search") if steps[stage]}}
+
+
+@pytest.mark.parametrize(("width", "predictions"), [(0.0, PLAUSIBLE), (np.inf, IMPLAUSIBLE)])
+def test_predictions_are_those_of_a_plausible_and_of_an_implausible_kernel(
+    done, monkeypatch, width, predictions
+):
+    monkeypatch.setattr(Power, "width_of", lambda power, kernel: width)
+    monkeypatch.setattr(refinement, "sharpness", lambda image, variance: 1.0)
+    monkeypatch.setattr("napari_vdip.comparison.BENT", np.inf)
+    monkeypatch.setattr("napari_vdip.comparison.CLEARER", np.inf)
+    deconvolve(picture(), SMALL.replace(refinements=2 * TRIALS + 1), device="cpu")
+    assert predictions + TRIALS - FINE <= done["prediction"] <= predictions + TRIALS
 
 
 @pytest.mark.parametrize("steps", [1, 0])

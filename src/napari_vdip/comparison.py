@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from napari_vdip.prediction import HeldOut
 
+TURNS = 4
+"""Quarters of a turn after which a kernel is itself again."""
 BENT = 3.0
 """Standard errors by which a kernel has to predict better than the same turned by quarters of a turn to be
 taken for bent. All pass the same frequencies, which decide where other kernels are compared."""
@@ -31,7 +33,7 @@ def is_bent(kernel: Tensor, held_out: HeldOut) -> bool:
     height, width = size_of(kernel)
     rows, columns = ((max(height, width) - side) // 2 for side in (height, width))
     square = F.pad(kernel, (columns, columns, rows, rows))
-    upright, *turned = (held_out.predict(square.rot90(quarters, (-2, -1))) for quarters in range(4))
+    upright, *turned = (held_out.predict(square.rot90(quarters, (-2, -1))) for quarters in range(TURNS))
     densities = torch.stack([prediction.densities for prediction in turned]).mean(0)
     gain, error = upright.advantage(replace(upright, densities=densities))
     return gain > BENT * error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_vdip import scales
 from napari_vdip.coarse_to_fine import at_scale
-from napari_vdip.comparison import HAZES
+from napari_vdip.comparison import HAZES, TURNS
 from napari_vdip.half_resolution import halved_window
 from napari_vdip.mosaic import is_large, search_size, tile_layout
 from napari_vdip.plane import WEIGHT_ROUNDS, Plane
@@ -38,6 +38,10 @@ an estimate becomes arrays.
 """
 Units = dict[Unit, float]
 """How often each is done."""
+
+
+IMPLAUSIBLE, PLAUSIBLE = TURNS, 1 + len(HAZES) + 2 * len(GAPS)
+"""Predictions of a free kernel that is wider than the image's power allows, and of one that is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +122,15 @@ def parts_of_plane(size: Size, settings: Settings, known: bool, sharp: float = 1
 def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
     """Return what the search and the refinement that follows take, at full resolution last.
 
-    Of an image without fine detail, its kernel is taken to be no wider than its power allows, and to have
-    no haze: others are not compared with Gaussians, or in other ways.
+    How often an image without fine detail is predicted depends on its kernel: turned, if that is
+    implausible, and else without haze and beside a Gaussian. Nobody knows before, so the mean is taken.
     """
     window = settings.psf_shape
     units: Units = {"prefit": settings.prefit_steps, "search": settings.network_steps}
     if not settings.rounds:
         return [Part(size, window, 1, units)]
     kernel, half, comparisons, pixels = rounds_of(settings, sharp)
-    compared = TRIALS + 1 + len(HAZES) + 2 * len(GAPS)
+    compared = TRIALS + (IMPLAUSIBLE + PLAUSIBLE) / 2
     restored = (ROUNDS * compared if comparisons else 0) + pixels
     units |= {"kernel": kernel, "mean": math.ceil(kernel / SHOWN) + restored, "sample": restored}
     windows = scales.coarser_windows(window) if settings.coarse_rounds else []
