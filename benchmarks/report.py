@@ -12,6 +12,7 @@ import argparse
 import itertools
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -436,19 +437,20 @@ def orders(rows: list[Row]) -> str:
 
 
 def environments(runs: list[Row]) -> str:
-    """Return what the results were measured with."""
-    lines = [
-        [
-            run["date"],
-            run["device"],
-            f"{run['cpu']}, {run['threads']} threads",
-            ", ".join(f"{name} {number}" for name, number in run["versions"].items()),
-            f"{(run['commit'] or 'unknown')[:10]}{' with changes' if run['dirty'] else ''}",
-            str(run["seed"]),
-        ]
-        for run in sorted(runs, key=lambda run: run["date"])
-    ]
-    return table(["run", "device", "processor", "versions", "commit", "seed"], lines)
+    """Return what the results were measured with, the runs of one machine and one set of versions together."""
+    together = defaultdict[tuple[str, ...], list[Row]](list)
+    for run in sorted(runs, key=lambda run: run["date"]):
+        versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+        machine = f"{run['cpu']}, {run['threads']} threads"
+        together[run["device"], machine, versions, str(run["seed"])].append(run)
+    lines = []
+    for same, those in together.items():
+        days = [those[0]["date"][:10], those[-1]["date"][:10]]
+        commits = dict.fromkeys(
+            f"{(run['commit'] or 'unknown')[:7]}{' with changes' if run['dirty'] else ''}" for run in those
+        )
+        lines.append([*same, " to ".join(dict.fromkeys(days)), str(len(those)), ", ".join(commits)])
+    return table(["device", "processor", "versions", "seed", "days", "runs", "commits"], lines)
 
 
 def missing(runs: list[Row]) -> str:
