@@ -437,7 +437,7 @@ def orders(rows: list[Row]) -> str:
 
 
 def environments(runs: list[Row]) -> str:
-    """Return what the results were measured with, the runs of one machine and one set of versions together."""
+    """Return what the results were measured with, runs of one machine and the same versions together."""
     together = defaultdict[tuple[str, ...], list[Row]](list)
     for run in sorted(runs, key=lambda run: run["date"]):
         versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())

@@ -12,7 +12,7 @@ from napari_vdip import Settings, deconvolve
 from napari_vdip.diagnostics import diagnose
 from napari_vdip.psf_measures import measure_psf
 from napari_vdip.residual import Clipping, ResidualMeasures
-from napari_vdip.scenes import aberrated_psf, gaussian_psf, specimen
+from napari_vdip.scenes import aberrated_psf, cells, gaussian_psf, specimen
 from napari_vdip.verdict import judge
 
 WIDE = gaussian_psf(19, 3.0)
@@ -45,6 +45,16 @@ def test_the_right_kernel_is_good(kind, psf):
     says = verdict(seen(kind, psf), psf)
     assert says.answer == "good", says.reasons
     assert len(says.reasons) == 1
+
+
+def test_what_a_sharp_image_leaves_beside_noise_speaks_against_a_wrong_kernel_alone():
+    scene = cells(size=96, psf_size=13, photons=1e5, seed=SEED)
+    (right,) = diagnose(found(scene.blurred, scene.psf), scene.blurred)
+    assert right.residual.beyond_noise > 0.5
+    assert right.residual.deviation > 10  # no noise is like that
+    assert right.verdict.answer == "good", right.verdict.reasons
+    for wrong in (np.rot90(scene.psf), gaussian_psf(13, 2.5)):
+        assert verdict(scene.blurred, wrong).answer == "do not trust"
 
 
 def test_too_small_a_window_asks_for_a_larger_one():
@@ -94,7 +104,8 @@ def test_too_narrow_a_kernel_cannot_be_seen():
     assert verdict(seen(), gaussian_psf(13, 1.1)).answer == "good"
 
 
-SOUND = ResidualMeasures(0.9, 0.9, -0.1, -0.1, 0.0, 1.0, 100.0, ((0, 96), (0, 96)))
+SOUND = ResidualMeasures(0.9, 0.9, -0.1, -0.1, 0.0, 1.0, 100.0, 0.0, ((0, 96), (0, 96)))
+PHOTOGRAPH = replace(SOUND, chi_square=0.5, beyond_noise=1.0)
 FITTING = measure_psf(gaussian_psf(13, 1.5))
 NARROW = measure_psf(gaussian_psf(13, 0.5))
 
@@ -108,6 +119,14 @@ NARROW = measure_psf(gaussian_psf(13, 0.5))
         ({"residual": replace(SOUND, correlation=0.1, deviation=9.0)}, "look closer", "+0.20"),
         ({"residual": replace(SOUND, correlation=0.1, deviation=2.0)}, "good", "noise leaves"),
         ({"residual": replace(SOUND, correlation=-0.09, deviation=9.0)}, "good", "noise leaves"),
+        ({"residual": replace(PHOTOGRAPH, correlation=0.3, deviation=90.0)}, "good", "leaves"),
+        (
+            {"residual": replace(PHOTOGRAPH, chi_square=0.9)},
+            "look closer",
+            "noise and the model's own",
+        ),
+        ({"residual": replace(PHOTOGRAPH, chi_square=1.1)}, "do not trust", "1.22 times"),
+        ({"residual": replace(PHOTOGRAPH, chi_square=0.9, beyond_noise=0.1)}, "good", "leaves"),
         ({"residual": None}, "look closer", "unknown"),
         ({"clipped": Clipping(0.02, 0.0)}, "look closer", "2.0%"),
         ({"clipped": Clipping(0.0, 0.3)}, "look closer", "30.0%"),

@@ -56,7 +56,8 @@ def deconvolve(
 ) -> Deconvolution:
     """Deconvolve an image: estimate the sharp image, a std map and, if unknown, the point spread function.
 
-    Variational deep image prior (Huo et al., TPAMI 2023): two networks are fitted to this one image.
+    Variational deep image prior (Huo et al., TPAMI 2023): a variational bound is maximised for this one
+    image, in closed form or by two networks that are fitted to it (see `Settings.steps`).
 
     Parameters
     ----------

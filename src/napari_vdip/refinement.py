@@ -227,6 +227,11 @@ def sharpness(image: Tensor, variance: Tensor) -> float:
     return min(max(fine_detail(image, variance) / SMOOTH, 1.0) ** 2, SHARPEST)
 
 
+def relative(sharp: float) -> float:
+    """Return a sharpness on a scale from 0, without detail as fine as pixels, to 1, the sharpest."""
+    return (sharp - 1) / (SHARPEST - 1)
+
+
 def floor_of(sharp: float, variance: Tensor, settings: Settings) -> float:
     """Return the gradient, in [0, 1] units, below which the prior makes no difference.
 
@@ -255,7 +260,7 @@ def kept_amplitude(kernel: Tensor, sharp: float) -> float:
         for profile, place in zip(profiles, places, strict=True)
     ]
     narrow = sum(variances) / 2 < NARROW**2
-    return 1.0 if narrow else (sharp - 1) / (SHARPEST - 1)
+    return 1.0 if narrow else relative(sharp)
 
 
 def rounds_of(settings: Settings, sharp: float = 1.0) -> tuple[int, int, int, int]:

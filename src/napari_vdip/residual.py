@@ -52,6 +52,9 @@ class ResidualMeasures:
         replica, in squared standard errors: about 1 if the result is right.
     signal_to_noise : float
         Variance of the input above that of what is left unexplained, relative to it.
+    beyond_noise : float
+        How far the model leaves more than noise unexplained: from 0, not at all, to 1, as in the sharpest
+        images.
     region : tuple of tuple of int
         First and end of the rows and of the columns that were examined.
     """
@@ -63,6 +66,7 @@ class ResidualMeasures:
     deviation: float
     whiteness: float
     signal_to_noise: float
+    beyond_noise: float
     region: tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -132,13 +136,13 @@ def measure_residual(
     """
     region = examined(image, psf.shape, settings)
     image, reblurred = image[region], reblurred[region]
-    deviation = _unexplained(image, settings)
+    deviation, beyond_noise = _unexplained(image, settings)
     seed = settings.seed if settings else 0
     noise = np.random.default_rng(seed).normal(0, 1, image.shape) * deviation
     replica = (reblurred + noise).astype(np.float32)
     restored = _reblurred(replica, psf, settings, device)
     found = (reblurred - np.asarray(image, np.float64)) / deviation
-    expected = (restored - replica) / _unexplained(replica, settings)
+    expected = (restored - replica) / _unexplained(replica, settings)[0]
     one, other = correlations(found), correlations(expected)
     # Each is the mean of n products: a variance of 1 / n, and twice that for the difference of two.
     error = math.sqrt(2 / image.size)
@@ -153,6 +157,7 @@ def measure_residual(
         deviation=float((near - near_expected) / (error / math.sqrt(2))),
         whiteness=float(np.mean((one - other) ** 2) / error**2),
         signal_to_noise=float(np.mean(image.var((0, 1), dtype=np.float64))) / power - 1,
+        beyond_noise=beyond_noise,
         region=tuple((side.start, side.stop) for side in region),  # type: ignore[arg-type]
     )
 
@@ -219,16 +224,16 @@ def examined(image: NDArray[Any], window: tuple[int, ...], settings: Settings | 
     return most_detailed(detail(tensor, noise_variance(tensor)), (sides[0], sides[1]))[0]
 
 
-def _unexplained(image: NDArray[Any], settings: Settings | None) -> Array:
-    """Estimate the standard deviation of all that a model leaves unexplained of ``(Y, X, C)``."""
+def _unexplained(image: NDArray[Any], settings: Settings | None) -> tuple[Array, float]:
+    """Return the standard deviation of what a model leaves of ``(Y, X, C)``, and how far beyond noise."""
     from napari_vdip.noise import noise_variance
-    from napari_vdip.refinement import sharpness
+    from napari_vdip.refinement import relative, sharpness
 
     intensities = Intensities.of(image, (settings or Settings()).headroom)
     tensor = intensities.to_tensor(image)
     variance = noise_variance(tensor)
-    unexplained = sharpness(tensor, variance) * variance
-    return intensities.to_deviation(unexplained.sqrt()).astype(np.float64)
+    sharp = sharpness(tensor, variance)
+    return intensities.to_deviation((sharp * variance).sqrt()).astype(np.float64), relative(sharp)
 
 
 def _reblurred(

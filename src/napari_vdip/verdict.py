@@ -19,11 +19,14 @@ Answer = Literal["good", "look closer", "do not trust", "blank"]
 ANSWERS: tuple[Answer, ...] = ("good", "look closer", "do not trust")
 """Of what was estimated, from the best to the worst."""
 MISFIT = (1.15, 1.25)
-"""Chi-square relative to the expected one above which to look closer, and not to trust."""
+"""Chi-square relative to the expected one above which to look closer, and not to trust..."""
+MISFIT_SHARP = (0.85, 1.15)
+"""...and of the sharpest images, where the model allows for more than noise: a right result leaves less."""
 STRUCTURE = 0.03
 """Difference of the neighbours' correlation from the expected one above which to look closer..."""
 SIGNIFICANT = 3.0
-"""...if it is also more than as many standard errors."""
+"""...if it is also more than as many standard errors. What is left beside noise, where detail is as fine as
+pixels, is never white, whatever the point spread function."""
 FAINT = (10.0, 2.0)
 """Signal-to-noise ratio, of variances, below which to look closer, and not to trust."""
 SATURATED = 0.001
@@ -145,14 +148,19 @@ def _of_residual(residual: ResidualMeasures) -> list[tuple[int, str]]:
     ratio = residual.chi_square / residual.expected_chi_square
     difference = residual.correlation - residual.expected_correlation
     why = "too few steps, too wide a point spread function or one that varies over the field"
-    if ratio > MISFIT[0]:
+    left = "noise and the model's own errors leave" if residual.beyond_noise else "noise leaves"
+    closer, untrusted = (
+        noisy + residual.beyond_noise * (sharp - noisy)
+        for noisy, sharp in zip(MISFIT, MISFIT_SHARP, strict=True)
+    )
+    if ratio > closer:
         found.append(
             (
-                2 if ratio > MISFIT[1] else 1,
-                f"The residual has {ratio:.2f} times the power that noise leaves: {why}.",
+                2 if ratio > untrusted else 1,
+                f"The residual has {ratio:.2f} times the power that {left}: {why}.",
             )
         )
-    elif difference > STRUCTURE and residual.deviation > SIGNIFICANT:
+    elif not residual.beyond_noise and difference > STRUCTURE and residual.deviation > SIGNIFICANT:
         found.append(
             (
                 1,
