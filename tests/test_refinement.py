@@ -11,17 +11,19 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from napari_vdip import refinement
-from napari_vdip.comparison import HAZES, is_bent, without_haze
+from napari_vdip.coarse_to_fine import EDGES, FAINT
+from napari_vdip.comparison import HAZES, is_bent, predicts_better, without_haze
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.images import Intensities
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend, size_of
-from napari_vdip.prediction import PART, Prediction
+from napari_vdip.prediction import PART, HeldOut, Prediction
 from napari_vdip.refinement import (
     FLOOR,
     GAPS,
     HALF_ROUNDS,
+    LEFT_OUT,
     NARROW,
     PIXEL_ROUNDS,
     PSF_ERROR,
@@ -33,8 +35,9 @@ from napari_vdip.refinement import (
     psf_error_of,
     rounds_of,
     sharpness,
+    starts_of,
 )
-from napari_vdip.scenes import gaussian_psf, specimen
+from napari_vdip.scenes import cells, gaussian_psf, specimen
 from napari_vdip.settings import Settings
 from napari_vdip.support import cleared
 from napari_vdip.widths import TRIALS, gaussian
@@ -198,19 +201,55 @@ def test_the_image_does_not_fall_back_while_the_kernel_is_updated(scene, rng):
 @pytest.mark.parametrize("gaussians", [False, True])
 @pytest.mark.parametrize("preset", ["default", "photograph"])
 def test_all_rounds_are_counted_and_the_presets_have_those_at_half_the_resolution(preset, gaussians):
-    for rounds in range(1, 120):
-        parts = rounds_of(Settings(refinements=rounds, gaussians=gaussians))
+    for rounds, sharp in itertools.product(range(1, 120), (1.0, SHARPEST)):
+        parts = rounds_of(Settings(refinements=rounds, gaussians=gaussians), sharp)
         assert sum(parts) == rounds
         assert parts[0] > 0 <= min(parts)
         assert parts[1] in (0, HALF_ROUNDS)
     assert rounds_of(Settings.preset(preset))[1] == HALF_ROUNDS
 
 
-def test_an_image_with_fine_detail_is_tried_with_no_gaussians():
+def test_an_image_with_fine_detail_begins_twice_instead_of_being_tried_with_gaussians():
     smooth, sharp = rounds_of(Settings()), rounds_of(Settings(), SHARPEST)
     assert smooth[2] == TRIALS + len(GAPS)
-    assert sharp[2] == 0
+    assert sharp[2] == len(GAPS)
     assert sum(sharp) == sum(smooth)
+    assert starts_of(Settings(), SHARPEST) == (EDGES, FAINT)
+    assert starts_of(Settings(), 1.0) == (EDGES,)
+    networks = Settings.preset("networks")
+    assert starts_of(networks, SHARPEST) == (EDGES,)
+    assert rounds_of(networks, SHARPEST)[2] == 0
+    assert starts_of(Settings(refinements=2 * TRIALS), SHARPEST) == (EDGES,)
+
+
+@pytest.mark.parametrize("better", [[True, True, True], [True, False, True], [False, True, True]])
+def test_the_second_start_is_taken_if_it_predicts_better_by_all_gaps(rng, monkeypatch, better):
+    image, seen = pieces(48).float(), []
+    settings = Settings(psf_shape=5, refinements=30)
+    assert len(starts_of(settings, sharpness(image, noise_variance(image)))) == 2
+
+    def answer(other, kernel, held_out):
+        seen.append((other, kernel))
+        return better[len(seen) - 1]
+
+    monkeypatch.setattr(refinement, "predicts_better", answer)
+    *_, last = Refinement(image, settings, rng).estimates(None)
+    assert len(seen) == (better.index(False) + 1 if False in better else 3)
+    other, kernel = seen[0]
+    assert not torch.equal(other, kernel)
+    assert torch.equal(last.kernel, other if all(better) else kernel)
+
+
+@pytest.mark.parametrize("gap", GAPS)
+def test_the_true_kernel_predicts_better_than_a_wider_one(rng, gap):
+    scene = cells(size=96, psf_size=11, photons=1e5, seed=3)
+    image = torch.from_numpy(scene.blurred / scene.blurred.max()).float()[None, None]
+    held_out = HeldOut(image, noise_variance(image), 1.0, gap, rng, LEFT_OUT)
+    true = torch.from_numpy(scene.psf).float().flip((0, 1))[None, None]
+    wide = gaussian(2.5, (11, 11), image.device)
+    assert predicts_better(true, wide, held_out)
+    assert not predicts_better(wide, true, held_out)
+    assert not predicts_better(true, true, held_out)
 
 
 def test_the_amplitude_is_that_of_half_the_resolution_where_it_shows_it():

@@ -95,8 +95,13 @@ class Candidate:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Return by name what it is besides its image and its kernel, as it is: see the attributes."""
-        return {"gradient": self.mean, "variance": self.variance, "support": self.support}
+        """Return by name what it is besides its image, as it is: see the attributes."""
+        return {
+            "kernel": self.kernel,
+            "gradient": self.mean,
+            "variance": self.variance,
+            "support": self.support,
+        }
 
     def confine(self) -> tuple[int, int]:
         """Confine the kernel to the surroundings of where it is, moved to the middle of its window.

@@ -8,6 +8,7 @@ The scales are those of Fergus et al. (SIGGRAPH 2006), the rounds on them those 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,18 +28,35 @@ if TYPE_CHECKING:
 
     from napari_vdip.settings import Settings
 
-NOISE = (0.05, 0.005)
-"""Noise levels of the first and the last round at a coarser scale, in [0, 1] units, so that strong
-edges count first."""
-COARSE_FLOOR = 5.0
-"""Floor of the gradient at the coarser scales, relative to that at the finest. With less, dense texture is
-taken for sparse edges there, and the kernel for a narrower one."""
 FAINTEST = 0.02
 """Part of its maximum below which an entry of a kernel is not carried on."""
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the coarser scales assume of an image.
+
+    Attributes
+    ----------
+    noise : tuple of float
+        Noise levels of the first and the last round at a scale, in [0, 1] units.
+    floor : float
+        Floor of the gradient, relative to that at the finest scale.
+    """
+
+    noise: tuple[float, float]
+    floor: float
+
+
+EDGES = Start((0.05, 0.005), 5.0)
+"""Strong edges count first, and dense texture is not taken for sparse edges, or the kernel would become too
+narrow."""
+FAINT = Start((0.01, 0.001), 0.2)
+"""Everything counts: in an image with few and soft edges `EDGES` would take them for blur."""
+
+
 def from_coarse_to_fine(
-    image: Tensor, variance: Tensor, floor: float, settings: Settings
+    image: Tensor, variance: Tensor, floor: float, settings: Settings, start: Start = EDGES
 ) -> Generator[Estimate, None, Candidate]:
     """Find a kernel scale by scale.
 
@@ -50,6 +68,8 @@ def from_coarse_to_fine(
         See `Candidate`.
     settings : Settings
         With the window of the kernel.
+    start : Start
+        What is assumed at the coarser scales.
 
     Yields
     ------
@@ -74,7 +94,7 @@ def from_coarse_to_fine(
             kernel = image.new_full((1, 1, *scale), 1 / math.prod(scale))
             finest = number == len(windows)
             following = Candidate(
-                smaller, extend(smaller, scale), kernel, floor if finest else COARSE_FLOOR * floor
+                smaller, extend(smaller, scale), kernel, floor if finest else start.floor * floor
             )
             if candidate is not None:
                 ratios = before[0] / sides[0], before[1] / sides[1]
@@ -83,7 +103,7 @@ def from_coarse_to_fine(
                 following.confine()
             candidate, before = following, sides
         if not finest:
-            for level in np.geomspace(*NOISE, ROUNDS):
+            for level in np.geomspace(*start.noise, ROUNDS):
                 noise = torch.full_like(smaller, max(level**2, float(variance.mean()) / factor**2))
                 with torch.no_grad():
                     candidate.advance(noise)

@@ -1,4 +1,4 @@
-"""What pixels that are left out tell of a free kernel: whether it is bent, and whether it has haze."""
+"""What pixels that are left out tell of free kernels: which is better, whether it is bent, and has haze."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ HAZES = (0.6, 0.5, 0.4, 0.3, 0.2)
 less: the faint end of a blur would go."""
 CLEARER = 2.0
 """Standard errors by which a kernel without haze has to predict better than with it."""
+
+
+def predicts_better(kernel: Tensor, other: Tensor, held_out: HeldOut) -> bool:
+    """Whether a kernel ``(1, 1, kh, kw)`` predicts better than another by more than a standard error."""
+    gain, error = held_out.predict(kernel).advantage(held_out.predict(other))
+    return gain > error
 
 
 def is_bent(kernel: Tensor, held_out: HeldOut) -> bool:

@@ -3,7 +3,9 @@
 For a fixed kernel the posterior of the latent image has a closed form up to its weights, and for a fixed
 posterior the kernel is a small quadratic problem, so cheap rounds of either do without networks. They
 begin at a coarse scale (see ``coarse_to_fine``) or where networks have led, and go on in the gradient (see
-``candidate``). A kernel that is not round is revised at half the resolution (see ``half_resolution``).
+``candidate``). In an image with fine detail they begin twice, with strong edges first and with all of them:
+the latter kernel is taken if it predicts better what was left out, by gaps of every width. The kernel is
+revised at half the resolution (see ``half_resolution``).
 Where an image has no fine detail, as a dense or a faint specimen under a compact blur, a free kernel may
 be led astray: round Gaussians are tried as well (see ``widths``), no wider than the image's power allows
 (see ``power``). The free kernel is kept if it is no wider than that or bent, and if it predicts better
@@ -20,8 +22,8 @@ from torch import Tensor
 
 from napari_vdip.candidate import Candidate, annealed
 from napari_vdip.checkpoint import fill
-from napari_vdip.coarse_to_fine import from_coarse_to_fine
-from napari_vdip.comparison import is_bent, without_haze
+from napari_vdip.coarse_to_fine import EDGES, FAINT, Start, from_coarse_to_fine
+from napari_vdip.comparison import is_bent, predicts_better, without_haze
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 HALF_ROUNDS = 30
 """Rounds at half the resolution, if there are more than twice as many for the kernel."""
+SETTLED = 3
+"""Updates of the latent image for the second candidate's kernel, if that is taken."""
 SHOWN = 4
 """Rounds for the kernel after each of which the latent image follows: to be shown, and at last."""
 FLOOR = 0.05
@@ -86,7 +90,7 @@ class Refinement:
         self._before, self._steps = searched + settings.coarse_rounds, searched + settings.rounds
         self._done = 0
         self._found = image
-        self._candidate: Candidate | None = None
+        self._candidates = list[Candidate]()
 
     def estimates(self, start: Estimate | None, checkpoint: Checkpoint | None = None) -> Iterator[Estimate]:
         """Yield posterior mean, kernel and noise level after each of ``settings.rounds`` rounds.
@@ -105,7 +109,7 @@ class Refinement:
             revised = yield from self._revised(mean, kernel, half_rounds)
         else:
             revised = kernel
-        if comparisons:
+        if comparisons and sharp <= ROUND:
             revised, mean = yield from self._compared(mean, kernel, revised)
         yield from restore(
             image,
@@ -123,9 +127,14 @@ class Refinement:
 
     def state(self) -> State | None:
         """Return what the next round for the kernel begins with, as it is; ``None`` in other rounds."""
-        if self._candidate is None:
+        if not self._candidates:
             return None
-        return {"rng": self._rng.get_state(), "found": self._found} | self._candidate.state()
+        shared = {"rng": self._rng.get_state(), "found": self._found}
+        return shared | {
+            f"{number}.{name}": tensor
+            for number, candidate in enumerate(self._candidates)
+            for name, tensor in candidate.state().items()
+        }
 
     def _estimate(self, mean: Tensor, kernel: Tensor, noise: Tensor) -> Estimate:
         """Return the estimate of one more round."""
@@ -138,40 +147,85 @@ class Refinement:
         self, start: Estimate | None, checkpoint: Checkpoint | None, rounds: int
     ) -> Generator[Estimate, None, tuple[Tensor, Tensor]]:
         """Find the kernel at full resolution; return the latent image and the kernel."""
-        image, settings, variance = self._image, self._settings, self._variance
+        image, variance = self._image, self._variance
         if checkpoint:
-            candidate, mean = self._resumed(checkpoint), checkpoint.estimate.posterior.mean
+            candidates, mean = self._resumed(checkpoint), checkpoint.estimate.posterior.mean
             yield checkpoint.estimate
         elif start:
             with torch.no_grad():  # never across a yield, where the caller's code runs
                 candidate = Candidate(image, start.posterior.mean, start.kernel, self._floor)
                 mean = self._found = start.posterior.mean.roll(candidate.confine(), (-2, -1))
+            candidates = [candidate]
         else:
-            candidate = yield from from_coarse_to_fine(image, variance, self._floor, settings)
-            mean = self._found = extend(image, settings.psf_shape)
-        self._candidate = candidate
+            candidates = yield from self._from_coarse_to_fine()
+            mean = self._found = extend(image, self._settings.psf_shape)
+        self._candidates = candidates
         for done in range(self._done + 1, rounds + 1):
             with torch.no_grad():
                 noise = annealed(variance, done / rounds)
-                candidate.advance(noise)
+                for candidate in candidates:
+                    candidate.advance(noise)
                 if done % SHOWN == 0 or done == rounds:
-                    precision = sparse_precision(
-                        self._found, candidate.kernel, noise.sqrt(), pooling=settings.pooling
-                    )
-                    mean = precision.mean(image, mean)
-            yield self._estimate(mean, candidate.kernel, noise)
-        self._candidate = None
-        return mean, candidate.kernel
+                    mean = self._latent(candidates[0].kernel, noise, mean)
+            yield self._estimate(mean, candidates[0].kernel, noise)
+        self._candidates = []
+        kernel = candidates[0].kernel
+        if len(candidates) > 1:
+            other = candidates[1].kernel
+            if (yield from self._is_better(other, kernel, mean)):
+                kernel = other
+                with torch.no_grad():
+                    for _ in range(SETTLED):
+                        mean = self._latent(kernel, variance, mean)
+        return mean, kernel
 
-    def _resumed(self, checkpoint: Checkpoint) -> Candidate:
-        """Return the candidate of a checkpoint, and take over the rest of its `state`."""
-        self._done = checkpoint.estimate.step - self._before
-        self._found = torch.zeros_like(checkpoint.estimate.posterior.mean)
-        candidate = Candidate(self._image, self._found, checkpoint.estimate.kernel, self._floor)
-        rng = self._rng.get_state()
-        fill({"rng": rng, "found": self._found} | candidate.state(), checkpoint.state)
-        self._rng.set_state(rng)
-        return candidate
+    def _from_coarse_to_fine(self) -> Generator[Estimate, None, list[Candidate]]:
+        """Return a candidate for each start, which advance side by side."""
+        searches = [
+            from_coarse_to_fine(self._image, self._variance, self._floor, self._settings, start)
+            for start in starts_of(self._settings, self._sharp)
+        ]
+        found = list[Candidate]()
+        while not found:
+            estimates = list[Estimate]()
+            for search in searches:
+                try:
+                    estimates.append(next(search))
+                except StopIteration as end:
+                    found.append(end.value)
+            yield from estimates[:1]
+        return found
+
+    def _resumed(self, checkpoint: Checkpoint) -> list[Candidate]:
+        """Return the candidates of a checkpoint, and take over the rest of its `state`."""
+        estimate = checkpoint.estimate
+        self._done = estimate.step - self._before
+        self._found = torch.zeros_like(estimate.posterior.mean)
+        self._candidates = [
+            Candidate(self._image, self._found, estimate.kernel.clone(), self._floor)
+            for _ in starts_of(self._settings, self._sharp)
+        ]
+        live = self.state() or {}
+        fill(live, checkpoint.state)
+        self._rng.set_state(live["rng"])
+        return self._candidates
+
+    def _is_better(self, other: Tensor, kernel: Tensor, mean: Tensor) -> Generator[Estimate, None, bool]:
+        """Whether another kernel predicts better than the one shown, by gaps of every width."""
+        better = True
+        for gap in GAPS:
+            with torch.no_grad():
+                test = HeldOut(
+                    self._image, self._variance, self._settings.pooling, gap, self._rng, LEFT_OUT
+                )
+                better = better and predicts_better(other, kernel, test)
+            yield self._estimate(mean, kernel, self._variance)
+        return better
+
+    def _latent(self, kernel: Tensor, noise: Tensor, mean: Tensor) -> Tensor:
+        """Latent image for a kernel, nearer to the posterior's mean than the one given."""
+        precision = sparse_precision(self._found, kernel, noise.sqrt(), pooling=self._settings.pooling)
+        return precision.mean(self._image, mean)
 
     def _revised(self, mean: Tensor, kernel: Tensor, rounds: int) -> Generator[Estimate, None, Tensor]:
         """Return the kernel with what half the resolution tells of it."""
@@ -263,16 +317,29 @@ def kept_amplitude(kernel: Tensor, sharp: float) -> float:
     return 1.0 if narrow else relative(sharp)
 
 
-def rounds_of(settings: Settings, sharp: float = 1.0) -> tuple[int, int, int, int]:
-    """Return the rounds for the kernel at both resolutions, for its comparison, for the latent image.
+def starts_of(settings: Settings, sharp: float) -> tuple[Start, ...]:
+    """Return where the kernel begins, for the sharpness of an image: twice where edges can tell.
 
-    For the sharpness of an image: where no Gaussians are tried, the kernel has their rounds.
+    The second start is for images of few and soft edges, and only where there are no networks. Where
+    Gaussians are tried, these are the other answer.
+    """
+    twice = settings.coarse_rounds and sharp > ROUND and settings.rounds_of_refinement > 2 * TRIALS
+    return (EDGES, FAINT) if twice else (EDGES,)
+
+
+def rounds_of(settings: Settings, sharp: float = 1.0) -> tuple[int, int, int, int]:
+    """Return the rounds for the kernel at both resolutions, for comparisons, for the latent image.
+
+    For the sharpness of an image: where less is compared, the kernel has the rounds.
 
     Those from coarse to fine, which come before where there are no networks, are not counted.
     """
     rounds = settings.rounds_of_refinement
-    compared = settings.gaussians and sharp <= ROUND and rounds > 2 * TRIALS
-    comparisons = TRIALS + len(GAPS) if compared else 0
+    comparisons = 0
+    if len(starts_of(settings, sharp)) > 1:
+        comparisons = len(GAPS)
+    elif settings.gaussians and sharp <= ROUND and rounds > 2 * TRIALS:
+        comparisons = TRIALS + len(GAPS)
     kernel = max(rounds - comparisons - PIXEL_ROUNDS, 1)
     half = HALF_ROUNDS if kernel > 2 * HALF_ROUNDS else 0
     return kernel - half, half, comparisons, rounds - kernel - comparisons

@@ -18,7 +18,7 @@ from napari_vdip.mosaic import is_large, search_size, tile_layout
 from napari_vdip.plane import WEIGHT_ROUNDS, Plane
 from napari_vdip.posterior import BATCH
 from napari_vdip.prediction import ROUNDS
-from napari_vdip.refinement import GAPS, SHOWN, rounds_of
+from napari_vdip.refinement import GAPS, SHOWN, rounds_of, starts_of
 from napari_vdip.tiling import segments
 from napari_vdip.widths import TRIALS
 
@@ -40,6 +40,8 @@ Units = dict[Unit, float]
 """How often each is done."""
 
 
+EITHER = (2 + 2 * len(GAPS)) / 2
+"""Predictions of two starts' kernels: by one gap if the first is better, and by all if it may not be."""
 IMPLAUSIBLE, PLAUSIBLE = TURNS, 1 + len(HAZES) + 2 * len(GAPS)
 """Predictions of a free kernel that is wider than the image's power allows, and of one that is not."""
 
@@ -130,12 +132,13 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
     if not settings.rounds:
         return [Part(size, window, 1, units)]
     kernel, half, comparisons, pixels = rounds_of(settings, sharp)
-    compared = TRIALS + (IMPLAUSIBLE + PLAUSIBLE) / 2
+    starts = len(starts_of(settings, sharp))
+    compared = EITHER if starts > 1 else TRIALS + (IMPLAUSIBLE + PLAUSIBLE) / 2
     restored = (ROUNDS * compared if comparisons else 0) + pixels
-    units |= {"kernel": kernel, "mean": math.ceil(kernel / SHOWN) + restored, "sample": restored}
+    units |= {"kernel": starts * kernel, "mean": math.ceil(kernel / SHOWN) + restored, "sample": restored}
     windows = scales.coarser_windows(window) if settings.coarse_rounds else []
     coarser = [
-        Part(at_scale(size, scales.RATIO**number, smaller), smaller, 1, {"kernel": scales.ROUNDS})
+        Part(at_scale(size, scales.RATIO**number, smaller), smaller, 1, {"kernel": starts * scales.ROUNDS})
         for number, smaller in enumerate(reversed(windows), start=1)
     ]
     if half:
