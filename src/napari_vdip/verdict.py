@@ -89,7 +89,8 @@ def judge(
     else:
         found.append((1, "The residual is unknown, as there is no input to compare with."))
     worst = max((severity for severity, _ in found), default=0)
-    fine = "The residual is what noise leaves, and the point spread function fits its window."
+    left = _left(residual) if residual else ""
+    fine = f"The residual is what {left}, and the point spread function fits its window."
     return Verdict(ANSWERS[worst], tuple(reason for _, reason in found) or (fine,))
 
 
@@ -148,7 +149,6 @@ def _of_residual(residual: ResidualMeasures) -> list[tuple[int, str]]:
     ratio = residual.chi_square / residual.expected_chi_square
     difference = residual.correlation - residual.expected_correlation
     why = "too few steps, too wide a point spread function or one that varies over the field"
-    left = "noise and the model's own errors leave" if residual.beyond_noise else "noise leaves"
     closer, untrusted = (
         noisy + residual.beyond_noise * (sharp - noisy)
         for noisy, sharp in zip(MISFIT, MISFIT_SHARP, strict=True)
@@ -157,7 +157,7 @@ def _of_residual(residual: ResidualMeasures) -> list[tuple[int, str]]:
         found.append(
             (
                 2 if ratio > untrusted else 1,
-                f"The residual has {ratio:.2f} times the power that {left}: {why}.",
+                f"The residual has {ratio:.2f} times the power that {_left(residual)}: {why}.",
             )
         )
     elif not residual.beyond_noise and difference > STRUCTURE and residual.deviation > SIGNIFICANT:
@@ -169,3 +169,7 @@ def _of_residual(residual: ResidualMeasures) -> list[tuple[int, str]]:
             )
         )
     return found
+
+
+def _left(residual: ResidualMeasures) -> str:
+    return "noise and the model's own errors leave" if residual.beyond_noise else "noise leaves"
