@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SERIAL = 0
 """Number of workers that stands for no cluster at all."""
 PSF_SIDE = 21
-IMPORTED = ("napari_vdip.work", "napari_vdip.deconvolution", "torch._dynamo", "yaozarrs.write.v05")
+IMPORTED = ("napari_vdip.work", "napari_vdip.deconvolution", "torch._dynamo", "yaozarrs.v05")
 """What a process imports before it is as fast as it gets."""
 
 

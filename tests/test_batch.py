@@ -18,9 +18,10 @@ import tifffile
 import zarr
 from PIL import Image
 
-from napari_vdip import Settings, batch, deconvolve, items, replay, report
-from napari_vdip.io import read, write_ome_tiff, write_ome_zarr
+from napari_vdip import Settings, batch, deconvolve, items, ome_zarr, replay, report, workspace
+from napari_vdip.io import read, write_ome_tiff
 from napari_vdip.names import place
+from napari_vdip.ome_zarr import write_ome_zarr
 from napari_vdip.scenes import cells
 from napari_vdip.workspace import describe, prepare
 
@@ -114,24 +115,90 @@ def test_a_plane_is_a_piece_of_work_that_any_process_can_do_in_any_order(tmp_pat
     for index in reversed(item.planes.indices):
         task = batch.PlaneTask(item.path, 0, None, index, SMALL, item.partial, "cpu")
         assert batch.compute_plane(pickle.loads(pickle.dumps(task)))["index"] == list(index)
-    store = zarr.open_group(item.partial / "planes.zarr", mode="r")
-    assert {name: array.chunks for name, array in store.arrays()} == {
-        "latent": (1, 48, 48),
-        "std": (1, 48, 48),
-        "psf": (1, 5, 5),
-    }
+    chunks = {"latent": (1, 48, 48), "std": (1, 48, 48), "psf": (1, 5, 5)}
+    for name, expected in chunks.items():
+        [array] = ome_zarr.levels(item.partial / "planes" / f"{name}.ome.zarr")
+        assert array.chunks == expected
     events = [event.kind for event in batch.execute([item])]
     assert events == ["started", "done"]
     assert kinds([other]) == ["done"]
     assert_same(arrays(item.folder), arrays(other.folder))
 
 
+def all_but_the_end(item):
+    """Do the planes of an item, and leave it there."""
+    events = batch.execute([item], device="cpu")
+    for event in events:
+        if event.kind == "plane" and event.number == event.planes:
+            events.close()
+            return
+
+
+def test_planes_are_written_where_they_stay(tmp_path, stack, monkeypatch):
+    """What ends an image must not take longer the more planes it has."""
+    monkeypatch.setattr("napari_vdip.ome_zarr.COARSEST", 16)
+    [item] = batch.plan([stack[0]], tmp_path / "out", SMALL, format="ome-zarr")
+    all_but_the_end(item)
+
+    def chunks(folder):
+        return {path.relative_to(folder): path.stat().st_ino for path in folder.glob("*/*/c/**/*")}
+
+    before = chunks(item.partial / "planes")
+    assert kinds([item]) == ["done"]
+    assert chunks(item.folder) == before
+    assert len([path for path in before if path.parts[:2] == ("latent.ome.zarr", "2")]) > 3
+
+
+@pytest.mark.parametrize(("axes", "settings"), [("TYX", SMALL), ("CYX", SMALL), ("CYX", PHOTOGRAPH)])
+def test_levels_and_ranges_are_those_of_the_whole_image(tmp_path, stack, monkeypatch, axes, settings):
+    monkeypatch.setattr("napari_vdip.ome_zarr.COARSEST", 16)
+    [item] = batch.plan([stack[0]], tmp_path / "out", settings, axes=axes, format="ome-zarr")
+    assert kinds([item]) == ["done"]
+    for name in ("latent", "std", "psf"):
+        found = item.folder / f"{name}.ome.zarr"
+        image = read(found)
+        whole = tmp_path / f"{name}.ome.zarr"
+        write_ome_zarr(whole, image.array, image.axes, channels=image.channels)
+        levels = ome_zarr.levels(found)
+        assert len(levels) == (1 if name == "psf" else 3)
+        for one, other in zip(levels, ome_zarr.levels(whole), strict=True):
+            np.testing.assert_allclose(one[:], other[:], rtol=1e-6)  # joint channels sum in another order
+        windows = [
+            [channel["window"] for channel in zarr.open_group(path).attrs["ome"]["omero"]["channels"]]
+            for path in (found, whole)
+        ]
+        assert windows[0] == windows[1]
+        assert len(windows[0]) == (3 if image.axes == "CYX" else 1)
+
+
+@pytest.mark.parametrize("format", ["ome-zarr", "ome-tiff"])
+def test_an_end_that_was_interrupted_is_made_again_in_either_format(tmp_path, stack, monkeypatch, format):
+    [item] = batch.plan([stack[0]], tmp_path / "out", SMALL, format="ome-zarr")
+    all_but_the_end(item)
+    with monkeypatch.context() as patch:
+
+        def full(path, record):
+            raise OSError(28, "No space left on device")
+
+        patch.setattr(workspace, "_write_json", full)
+        assert kinds([item]) == ["failed"]
+    assert not item.folder.exists()
+    [again] = batch.plan([stack[0]], tmp_path / "out", SMALL, format=format)
+    assert [event.kind for event in batch.execute([again], device="cpu")] == ["started", "done"]
+    [other] = batch.plan([stack[0]], tmp_path / "other", SMALL, format=format)
+    assert kinds([other]) == ["done"]
+    assert_same(arrays(again.folder), arrays(other.folder))
+    suffix = ".zarr" if format == "ome-zarr" else ".tif"
+    assert {path.suffix for path in again.folder.iterdir()} == {suffix, ".json"}
+
+
 def test_a_large_plane_is_kept_in_several_chunks(tmp_path, stack, monkeypatch):
     path, array = stack
-    monkeypatch.setattr("napari_vdip.io.LARGEST_CHUNK", 20)
+    monkeypatch.setattr("napari_vdip.ome_zarr.LARGEST_CHUNK", 20)
     [item] = batch.plan([path], tmp_path / "out", PHOTOGRAPH, axes="CYX", format="ome-zarr")
     prepare(item, item.planes, describe(item))
-    assert zarr.open_group(item.partial / "planes.zarr")["latent"].chunks == (1, 20, 20)
+    [latent] = ome_zarr.levels(item.partial / "planes" / "latent.ome.zarr")
+    assert latent.chunks == (1, 20, 20)
     assert kinds([item]) == ["done"]
     expected = deconvolve(array, PHOTOGRAPH, axes="CYX", device="cpu")
     found = zarr.open_group(item.folder / "latent.ome.zarr")["0"]
@@ -236,7 +303,7 @@ def test_a_psf_that_does_not_fit_the_image_is_a_problem_of_the_image(
 
 
 PRELOADED = ["napari_vdip.scenes", "napari_vdip.batch", "napari_vdip.deconvolution", "torch._dynamo"]
-PRELOADED += ["dask.array", "zarr", "yaozarrs.write.v05", "tifffile", "PIL.Image", "pytest"]
+PRELOADED += ["dask.array", "zarr", "yaozarrs.v05", "tifffile", "PIL.Image", "pytest"]
 """What every process would import before it begins."""
 
 

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import tifffile
 import yaozarrs
-import zarr
 from typer.testing import CliRunner
 
-from napari_vdip import Settings, batch, deconvolve
+from napari_vdip import Settings, batch, deconvolve, ome_zarr
 from napari_vdip._reader import get_reader
 from napari_vdip.cli import app
 from napari_vdip.image_file import read
 from napari_vdip.inspection import load
-from napari_vdip.io import write_ome_zarr
+from napari_vdip.ome_zarr import write_ome_zarr
 from napari_vdip.recipe import command
 from napari_vdip.scenes import cells
 
@@ -134,5 +133,5 @@ def test_planes_of_another_region_are_not_taken_over(tmp_path, image):
     events.close()
     [other] = batch.plan([path], tmp_path / "out", SETTINGS, region=((0, 50), (0, 50)))
     assert next(batch.execute([other], device="cpu")).number == 0
-    shape = zarr.open_group(other.partial / "planes.zarr", mode="r")["latent"].shape
-    assert shape == (2, 50, 50)
+    [latent] = ome_zarr.levels(other.partial / "planes" / "latent.ome.zarr")
+    assert latent.shape == (2, 50, 50)

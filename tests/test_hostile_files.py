@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 import napari_vdip
 from napari_vdip import Settings, batch
 from napari_vdip.cli import app
-from napari_vdip.io import read, write_ome_tiff, write_ome_zarr
+from napari_vdip.io import read, write_ome_tiff
+from napari_vdip.ome_zarr import write_ome_zarr
 
 SMALL = Settings(
     psf_shape=5, steps=1, refinements=0, samples=2, widths=(4,) * 5, prior="none", variational=False

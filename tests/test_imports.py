@@ -23,7 +23,18 @@ ALONE = (
     "operators", "kernels", "noise", "solvers", "generators", "metrics", "estimate", "tiling", "widths",
     "power", "replay"
 )  # fmt: skip
-FILES = {"readers", "tiff_metadata", "image_file", "psf_file", "io", "names", "items", "workspace"}
+FILES = {
+    "readers",
+    "tiff_metadata",
+    "image_file",
+    "psf_file",
+    "ome_zarr",
+    "io",
+    "names",
+    "items",
+    "workspace",
+    "plane_task",
+}
 COMMANDS = {
     "batch",
     "work",
@@ -87,7 +98,7 @@ def test_what_computes_knows_no_files_commands_or_clusters():
 
 
 def test_what_reads_and_writes_files_does_not_compute():
-    for name in ("readers", "tiff_metadata", "image_file", "psf_file", "io", "names"):
+    for name in ("readers", "tiff_metadata", "image_file", "psf_file", "ome_zarr", "io", "names"):
         assert known_at_last(name) & COMPUTING == set()
 
 

@@ -18,7 +18,8 @@ from PIL import Image
 
 from napari_vdip import io, readers
 from napari_vdip.image_file import arranged
-from napari_vdip.io import read, scenes, suffixes, write_ome_tiff, write_ome_zarr
+from napari_vdip.io import read, scenes, suffixes, write_ome_tiff
+from napari_vdip.ome_zarr import write_ome_zarr
 
 MICROMETRES = {"Z": (0.3, "micrometer"), "Y": (0.1, "micrometer"), "X": (0.12, "micrometer")}
 
@@ -304,7 +305,7 @@ def test_every_level_of_a_multiscale_image_says_where_its_pixels_are(tmp_path):
 
 def test_no_chunk_is_larger_than_a_part_of_a_plane(tmp_path, monkeypatch):
     """Also of the coarser levels, whose own blocks are smaller than a chunk."""
-    monkeypatch.setattr(io, "LARGEST_CHUNK", 160)
+    monkeypatch.setattr("napari_vdip.ome_zarr.LARGEST_CHUNK", 160)
     image = np.random.default_rng(0).normal(size=(2, 700, 300)).astype(np.float32)
     for name, array in (("lazy", da.from_array(image, (1, 700, 300))), ("whole", image)):
         write_ome_zarr(tmp_path / f"{name}.zarr", array, "ZYX")

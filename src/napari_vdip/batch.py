@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from napari_vdip.cluster import Failure, GoneError, Queue, check_device, gpu_of, threads_of
 from napari_vdip.items import Format, Item, examine, plan, reason
 from napari_vdip.names import RECORD, place
+from napari_vdip.plane_task import PlaneTask, compute_plane, plane_steps
 from napari_vdip.reservation import reserved
 from napari_vdip.settings import Settings
 from napari_vdip.work import Begun, begin, end
-from napari_vdip.workspace import PlaneTask, Record, compute_plane, plane_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from napari_vdip.result import Progress
+    from napari_vdip.workspace import Record
 
 MOST_AT_ONCE = 128
 """Images on a cluster at a time, or more for many workers: each has a lock here, which is an open file."""

@@ -14,10 +14,22 @@ if TYPE_CHECKING:
 
     from napari_vdip.tiff_metadata import Spacing
 
-__all__ = ["AXES", "ImageFile", "arranged", "files", "read", "scenes", "suffixes"]
+__all__ = [
+    "AXES",
+    "NAMESPACE",
+    "ImageFile",
+    "arranged",
+    "check_axes",
+    "files",
+    "read",
+    "scenes",
+    "suffixes",
+]
 
 AXES = "TCZYX"
 """Axes of an image in their order, which is that of OME-Zarr."""
+NAMESPACE = "napari-vdip"
+"""Key of the provenance in what is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +127,9 @@ def arranged(image: Found, axes: str | None = None) -> ImageFile:
     places = {axis: origin[axis] for axis in order if axis != "C" and origin.get(axis)}
     places = {axis: place for axis, place in places.items() if math.isfinite(place)}
     return ImageFile(array, "".join(order), spacing, places, tuple(names), colour and "C" in order)
+
+
+def check_axes(axes: str, shape: tuple[int, ...]) -> None:
+    """Refuse axes in which an image of this shape cannot be written."""
+    if len(axes) != len(shape) or len(set(axes)) != len(axes) or set(axes) - set(AXES) or axes[-2:] != "YX":
+        raise ValueError(f"axes: expected letters of {AXES} that end in YX for shape {shape}, got {axes!r}")

@@ -1,6 +1,6 @@
 """One image from the file to its results, in pieces of work that any process can do that sees the files.
 
-`begin`, then `workspace.compute_plane` for every plane, then `end`. What passes between them is plain data.
+`begin`, then `plane_task.compute_plane` for every plane, then `end`. What passes between is plain data.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from napari_vdip import workspace
 from napari_vdip.images import as_source
+from napari_vdip.plane_task import PlaneTask
 from napari_vdip.source import Source
-from napari_vdip.workspace import Index, PlaneTask, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_vdip.items import Item
+    from napari_vdip.workspace import Index, Record
 
 
 @dataclass(frozen=True, slots=True)

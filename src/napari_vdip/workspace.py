@@ -3,10 +3,13 @@
 ::
 
     OUT/NAME.partial/run.json         what is being done: settings, versions and hash of the input
-    OUT/NAME.partial/planes.zarr      latent, std, psf, shared kernels; a chunk holds one plane or less
+    OUT/NAME.partial/planes           latent, std and psf as OME-Zarr; a chunk holds one plane or less
+    OUT/NAME.partial/kernel.zarr      kernels that other planes share, before they were centred
     OUT/NAME.partial/done/0-1.json    plane (0, 1) is in there
     OUT/NAME.partial/checkpoints      0-1.safetensors: where plane (0, 1) is, until it is done
-    OUT/NAME.partial/results          the results in their format; renamed to OUT/NAME when whole
+    OUT/NAME.partial/results          the same as OME-TIFF, if that is the format
+
+When all planes are there, the folder in the right format is renamed to OUT/NAME.
 
 A file that says that something is there is written after it, under another name, then renamed, and removed
 before it. Results that are overwritten wait in ``replaced`` until the new ones have their name.
@@ -16,25 +19,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_vdip import io, stack
-from napari_vdip.course import FINISHED
+from napari_vdip import io, ome_zarr, stack
 from napari_vdip.items import Item, content_hash
 from napari_vdip.names import RECORD
-from napari_vdip.psf_file import read_psfs
-from napari_vdip.source import Source, given_psfs
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from napari_vdip.result import Progress
-    from napari_vdip.settings import Settings
+    from numpy.typing import NDArray
+
+    from napari_vdip.ome_zarr import Range
+    from napari_vdip.result import Deconvolution
     from napari_vdip.tiling import Bounds
 
 Record = dict[str, Any]
@@ -42,121 +43,9 @@ Record = dict[str, Any]
 Index = tuple[int, ...]
 DECISIVE = ("source", "psf_sha256", "region", "settings", "versions")
 """Parts of a run's record that decide the planes: if one differs, no plane is taken over."""
-CONTENT = {"run.json", "planes.zarr", "done", "checkpoints", "results"}
-
-
-@dataclass(frozen=True, slots=True)
-class PlaneTask:
-    """What makes one plane; plain data, so that any process that sees the files can do it.
-
-    Attributes
-    ----------
-    path, scene, axes
-        See `Item`.
-    index : tuple of int
-        Which plane, in the stacked axes.
-    settings : Settings
-        How.
-    partial : Path
-        The prepared folder of the image.
-    device : str or None
-        Where to compute, see `deconvolution.run`.
-    psf : Path or None
-        File with the point spread function, if it is known.
-    shared : tuple of int or None
-        Which plane the kernel was estimated on, if on another one: that must be done.
-    region : tuple or None
-        Rows and columns to deconvolve, if not all.
-    """
-
-    path: Path
-    scene: int
-    axes: str | None
-    index: Index
-    settings: Settings
-    partial: Path
-    device: str | None
-    psf: Path | None = None
-    shared: Index | None = None
-    region: Bounds | None = None
-
-
-def compute_plane(task: PlaneTask) -> Record:
-    """Deconvolve one plane, write it to its image's folder, and say how it went.
-
-    No two tasks write the same file, so that they can be done at the same time, but for those that need
-    the kernel of another.
-    """
-    from napari_vdip.devices import stream_of_its_own
-
-    steps = plane_steps(task)
-    with stream_of_its_own(task.device):
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                record: Record = end.value
-                return record
-
-
-def plane_steps(task: PlaneTask) -> Generator[Progress, None, Record]:
-    """Do what `compute_plane` does, and yield the progress of every step."""
-    import zarr
-
-    from napari_vdip.checkpoint import remove as remove_checkpoint
-    from napari_vdip.deconvolution import run_plane
-
-    image = io.read(task.path, task.axes, task.scene)
-    planes = stack.plan(image.array.shape, image.axes, task.settings.channels)
-    source = Source(image.array, planes, task.settings, task.region)
-    store: Any = zarr.open_group(task.partial / "planes.zarr", mode="r+", zarr_format=3)
-    checkpoint = task.partial / "checkpoints" / f"{_label(task.index)}.safetensors"
-    checkpoint.parent.mkdir(exist_ok=True)
-    psf = kernel = None
-    if task.shared is not None:
-        kernel = planes.take_psf(store["kernel"], task.shared)
-        if not np.isfinite(kernel).all():
-            where = planes.name(task.shared)
-            raise ValueError(f"expected the kernel of {where}, but it is not done or ended early")
-    elif task.psf is not None:
-        psf = planes.take_psf(given_psfs(read_psfs(task.psf, image, planes), planes), task.index)
-    steps = run_plane(
-        source.read(task.index),
-        task.settings,
-        psf=psf,
-        kernel=kernel,
-        region=task.region and source.inside,
-        device=task.device,
-        checkpoint=checkpoint,
-        stack=str(task.partial),
-    )
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            result = end.value
-            break
-        estimated = progress.estimate.kernel[0, 0]
-        yield progress
-    planes.put(store["latent"], task.index, result.latent)
-    planes.put_psf(store["psf"], task.index, result.psf.reshape(task.settings.psf_shape))
-    if result.std is not None:
-        planes.put(store["std"], task.index, result.std)
-    if "kernel" in store and task.shared is None and result.stopped == FINISHED:
-        planes.put_psf(store["kernel"], task.index, estimated.cpu().numpy())
-    record = {
-        "index": list(task.index),
-        "name": planes.name(task.index),
-        "psf_from": task.shared and planes.name(task.shared),
-        "noise": float(result.noise[0]),
-        "device": result.device,
-        "seconds": round(result.seconds, 3),
-        "stopped": result.stopped,
-        "reduced": result.metadata["reduced"][0],
-    }
-    _write_json(_marker(task.partial, task.index), record)
-    remove_checkpoint(checkpoint)
-    return record
+ARRAYS = ("latent", "std", "psf")
+KERNELS = "kernel.zarr"
+CONTENT = {"run.json", "planes", KERNELS, "done", "checkpoints", "results"}
 
 
 def describe(item: Item) -> Record:
@@ -215,34 +104,101 @@ def prepare(item: Item, planes: stack.Plan, run: Record) -> None:
         return
     remove(item)
     (item.partial / "done").mkdir(parents=True)
-    store = zarr.open_group(item.partial / "planes.zarr", mode="w", zarr_format=3)
-    shapes = {"latent": planes.shape, "psf": planes.psf_shape(item.settings.psf_shape)}
-    if item.settings.variational:
-        shapes["std"] = planes.shape
+    psf_shape = planes.psf_shape(item.settings.psf_shape)
+    for name in ARRAYS:
+        if name != "std" or item.settings.variational:
+            shape = psf_shape if name == "psf" else planes.shape
+            ome_zarr.create(_array(item.partial, name), shape, axes_of(name, planes))
     if item.settings.psf_source == "channel":
-        shapes["kernel"] = shapes["psf"]
-    for name, shape in shapes.items():
-        chunks = io.chunks_of(axes_of(name, planes), shape)
-        store.create_array(name, shape=shape, chunks=chunks, dtype="float32", fill_value=np.nan)
+        chunks = ome_zarr.chunks_of(planes.psf_axes, psf_shape)
+        zarr.create_array(
+            item.partial / KERNELS, shape=psf_shape, chunks=chunks, dtype="float32", fill_value=np.nan
+        )
     _write_json(item.partial / "run.json", run)
+
+
+def checkpoint_of(partial: Path, index: Index) -> Path:
+    """Return where the checkpoint of a plane is, if it has one, in a folder that is there."""
+    path = partial / "checkpoints" / f"{_label(index)}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
+def kernel_of(partial: Path, planes: stack.Plan, index: Index) -> NDArray[np.float32]:
+    """Return the kernel ``(kh, kw)`` of a plane that others share, before it was centred.
+
+    Raises
+    ------
+    ValueError
+        If it is not there.
+    """
+    import zarr
+
+    kernels: Any = zarr.open_array(partial / KERNELS, mode="r")
+    kernel = planes.take_psf(kernels, index)
+    if not np.isfinite(kernel).all():
+        raise ValueError(f"expected the kernel of {planes.name(index)}, but it is not done or ended early")
+    return kernel
+
+
+def keep(
+    partial: Path,
+    planes: stack.Plan,
+    index: Index,
+    result: Deconvolution,
+    shared: Index | None = None,
+    kernel: NDArray[np.float32] | None = None,
+) -> Record:
+    """Write what a plane has given, then its mark, and return its record.
+
+    Parameters
+    ----------
+    partial, planes, index
+        Folder, planes of the image, and which of them it is.
+    result : Deconvolution
+        Of this plane alone.
+    shared : tuple of int, optional
+        Which plane its kernel is from, if from another.
+    kernel : array, optional
+        ``(kh, kw)`` for other planes, before it was centred.
+    """
+    import zarr
+
+    made = {"latent": result.latent, "std": result.std, "psf": result.psf[..., None]}
+    ranges = {
+        name: _written(partial, planes, index, name, plane)
+        for name, plane in made.items()
+        if plane is not None
+    }
+    if kernel is not None:
+        kernels: Any = zarr.open_array(partial / KERNELS, mode="r+")
+        planes.put_psf(kernels, index, kernel)
+    record = {
+        "index": list(index),
+        "name": planes.name(index),
+        "psf_from": shared and planes.name(shared),
+        "noise": float(result.noise[0]),
+        "device": result.device,
+        "seconds": round(result.seconds, 3),
+        "stopped": result.stopped,
+        "reduced": result.metadata["reduced"][0],
+        "ranges": ranges,
+    }
+    _write_json(_marker(partial, index), record)
+    return record
 
 
 def finish(
     item: Item, planes: stack.Plan, image: io.ImageFile, run: Record, done: Sequence[Record]
 ) -> Record:
     """Write the results in their format, give them their name, and return their record."""
-    import dask.array as da
-    import zarr
-
-    made = item.partial / "results"
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir()
-    store = zarr.open_group(item.partial / "planes.zarr", mode="r", zarr_format=3)
     run = run | {"origin": origin_of(image, item.region)}
-    for name, stored in store.arrays():
-        if name == "kernel":  # the point spread function before it was centred
+    made = item.partial / ("results" if item.format == "ome-tiff" else "planes")
+    made.mkdir(exist_ok=True)
+    for name in ARRAYS:
+        if name not in done[0]["ranges"]:
             continue
-        axes, array = axes_of(name, planes), da.from_zarr(stored)
+        path, axes = _array(item.partial, name), axes_of(name, planes)
         about: dict[str, Any] = {
             "spacing": {axis: step for axis, step in image.spacing.items() if axis in axes},
             "origin": {} if name == "psf" else run["origin"],
@@ -250,10 +206,10 @@ def finish(
             "provenance": run,
         }
         if item.format == "ome-tiff":
-            io.write_ome_tiff(made / f"{name}.ome.tif", array, axes, **about)
+            io.write_ome_tiff(made / f"{name}.ome.tif", ome_zarr.levels(path)[0], axes, **about)
         else:
             about |= {"name": f"{item.name.rpartition('/')[2]} {name}", "colour": image.colour}
-            io.write_ome_zarr(made / f"{name}.ome.zarr", array, axes, **about)
+            ome_zarr.describe(path, axes, _ranges(name, planes, done), **about)
     record = run | {"planes": list(done)}
     _write_json(made / RECORD, record)
     if item.folder.exists():
@@ -285,7 +241,35 @@ def origin_of(image: io.ImageFile, region: Bounds | None) -> dict[str, float]:
 
 def axes_of(name: str, planes: stack.Plan) -> str:
     """Axes of one of the arrays."""
-    return planes.psf_axes if name in ("psf", "kernel") else planes.axes
+    return planes.psf_axes if name == "psf" else planes.axes
+
+
+def _written(
+    partial: Path, planes: stack.Plan, index: Index, name: str, plane: NDArray[Any]
+) -> list[Range | None]:
+    """Write a plane ``(Y, X, C)`` of one of the arrays, and return the range of each of its channels."""
+    ranges = [ome_zarr.range_of(channel) for channel in np.moveaxis(plane, -1, 0)]
+    for level in ome_zarr.levels(_array(partial, name)):
+        if name == "psf":
+            planes.put_psf(level, index, plane[..., 0])
+        else:
+            planes.put(level, index, plane)
+        plane = ome_zarr.halved(plane)
+    return ranges
+
+
+def _ranges(name: str, planes: stack.Plan, done: Sequence[Record]) -> list[Range | None]:
+    """Return the range of each channel of one of the arrays."""
+    of_planes = {tuple(record["index"]): record["ranges"][name] for record in done}
+    return [
+        ome_zarr.joined(channel)
+        for group in planes.groups
+        for channel in zip(*(of_planes[index] for index in group), strict=True)
+    ]
+
+
+def _array(partial: Path, name: str) -> Path:
+    return partial / "planes" / f"{name}.ome.zarr"
 
 
 def _marker(partial: Path, index: Index) -> Path:

@@ -21,7 +21,7 @@ import pytest
 import tifffile
 import torch
 
-from napari_vdip import Settings, batch, deconvolve, workspace
+from napari_vdip import Settings, batch, deconvolve, plane_task
 from napari_vdip.plane import Plane
 from napari_vdip.reservation import reserved
 
@@ -134,7 +134,7 @@ def test_an_output_that_cannot_be_written_to_is_a_failure(item, monkeypatch):
 
 
 def test_an_input_that_is_gone_is_a_failure_and_planes_that_are_done_stay(item, monkeypatch):
-    read, reads = workspace.io.read, 0
+    read, reads = plane_task.io.read, 0
 
     def lost(*arguments):
         nonlocal reads
@@ -143,7 +143,7 @@ def test_an_input_that_is_gone_is_a_failure_and_planes_that_are_done_stay(item, 
             raise OSError(errno.EHOSTDOWN, "Host is down", str(item.path))
         return read(*arguments)
 
-    monkeypatch.setattr(workspace.io, "read", lost)
+    monkeypatch.setattr(plane_task.io, "read", lost)
     events = list(batch.execute([item], device="cpu"))
     assert [event.kind for event in events if event.kind != "step"] == ["started", "plane", "failed"]
     assert "Host is down" in events[-1].reason
