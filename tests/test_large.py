@@ -325,6 +325,34 @@ def test_with_all_rounds_tiles_differ_from_the_whole_by_a_small_part_of_the_std_
         assert max(steps[44:52].max(), steps[92:100].max()) < 0.16
 
 
+def test_what_the_model_leaves_is_judged_once_for_all_tiles(scene, monkeypatch):
+    """Tiles that judge it each by itself would have seams, or begin otherwise after a kill."""
+    judged, used = [], []
+
+    def judge(self, kernel):
+        judged.append(self.image.shape[-2:])
+        return 3.0
+
+    def noted(*arguments, misfit, **options):
+        used.append(misfit)
+        return restore(*arguments, misfit=misfit, **options)
+
+    restore = plane.restore
+    monkeypatch.setattr(plane.Plane, "misfit_of", judge)
+    monkeypatch.setattr(plane, "restore", noted)
+    settings = Settings(psf_shape=9, tile=80, search_area=64, samples=2)
+    kernel = torch.from_numpy(scene.psf).float().flip((0, 1))[None, None]
+    for _ in Mosaic(scene.blurred[..., None], settings, CPU, kernel).estimates():
+        pass
+    assert judged == [(64, 64)]
+    assert len(used) > 2
+    assert set(used) == {3.0}
+    judged.clear()
+    for _ in Plane(scene.blurred[..., None], settings, CPU, kernel).estimates():
+        pass
+    assert judged == [scene.blurred.shape]
+
+
 def test_only_one_tile_at_a_time_is_computed_with(scene, monkeypatch):
     sizes, sound = [], Plane.part
 
@@ -340,6 +368,7 @@ def test_only_one_tile_at_a_time_is_computed_with(scene, monkeypatch):
         psf=scene.psf,
         device="cpu",
         tile=96,
+        search_area=120,
         samples=2,
         progress=lambda p: steps.append((p.estimate.step, p.estimate.steps)),
     )

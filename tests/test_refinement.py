@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_vdip import refinement
 from napari_vdip.coarse_to_fine import EDGES, FAINT
-from napari_vdip.comparison import HAZES, is_bent, predicts_better, without_haze
+from napari_vdip.comparison import HAZES, LEFT_OUT, is_bent, misfit_of, predicts_better, without_haze
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.images import Intensities
@@ -23,7 +23,6 @@ from napari_vdip.refinement import (
     FLOOR,
     GAPS,
     HALF_ROUNDS,
-    LEFT_OUT,
     NARROW,
     PIXEL_ROUNDS,
     PSF_ERROR,
@@ -240,6 +239,63 @@ def test_the_second_start_is_taken_if_it_predicts_better_by_all_gaps(rng, monkey
     assert torch.equal(last.kernel, other if all(better) else kernel)
 
 
+def test_starts_are_compared_with_what_half_the_resolution_tells_of_both(rng, monkeypatch):
+    """Before that the wrong one of two may predict better."""
+    revised, seen = [], []
+
+    class Noted(refinement.HalfResolution):
+        def merged(self, kernel, sharp):
+            revised.append(super().merged(kernel, sharp))
+            return revised[-1]
+
+    def answer(other, kernel, held_out):
+        seen.append((kernel, other))
+        return False
+
+    monkeypatch.setattr(refinement, "HALF_ROUNDS", 2)
+    monkeypatch.setattr(refinement, "HalfResolution", Noted)
+    monkeypatch.setattr(refinement, "predicts_better", answer)
+    for _ in Refinement(pieces(48).float(), Settings(psf_shape=5, refinements=30), rng).estimates(None):
+        pass
+    [(first, second)] = seen
+    assert len(revised) == 2
+    assert first is revised[0]
+    assert second is revised[1]
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("scene", "alone"), [("texture", True), ("pieces", False)])
+@pytest.mark.parametrize("wrong", [0.7, 1.0, 1.3])
+def test_texture_leaves_noise_alone_and_edges_leave_more(rng, scene, alone, wrong):
+    latent = pieces(102).float() if scene == "pieces" else (torch.rand(1, 1, 102, 102, generator=rng) < 0.3)
+    image = blur(latent.float(), gaussian(1.0, (7, 7), latent.device))
+    image = image + 1e-3 * torch.randn(image.shape, generator=rng)
+    variance = noise_variance(image)
+    kernel = gaussian(wrong, (7, 7), image.device)
+    assert misfit_of(image, variance, kernel, SHARPEST, 1.0, seed=0) == (1 if alone else SHARPEST)
+
+
+def test_nothing_is_predicted_where_there_is_no_misfit_to_judge(monkeypatch):
+    monkeypatch.setattr("napari_vdip.comparison.HeldOut", None)
+    one = torch.ones(1, 1, 3, 3)
+    assert misfit_of(one, one, one, 1.0, 1.0, seed=0) == 1
+
+
+def test_the_latent_image_allows_for_the_misfit_that_is_judged(rng, monkeypatch):
+    used = []
+
+    def noted(*arguments, misfit, **options):
+        used.append(misfit)
+        return restore(*arguments, misfit=misfit, **options)
+
+    restore = refinement.restore
+    monkeypatch.setattr(refinement, "restore", noted)
+    monkeypatch.setattr(refinement, "misfit_of", lambda *arguments: 2.5)
+    for _ in Refinement(pieces(32).float(), Settings(psf_shape=5, refinements=3), rng).estimates(None):
+        pass
+    assert used == [2.5]
+
+
 @pytest.mark.parametrize("gap", GAPS)
 def test_the_true_kernel_predicts_better_than_a_wider_one(rng, gap):
     scene = cells(size=96, psf_size=11, photons=1e5, seed=3)
@@ -341,7 +397,7 @@ def test_the_free_kernel_is_kept_if_bent_or_no_wider_than_allowed_and_predicts_n
             predicted.append("turned" if told else "free" if free else "Gaussian")
             values = torch.tensor(over_gaussian) * (free and self.block == GAPS[-1])
             values = values - torch.tensor(over_turned) * told
-            return Prediction(kernel, extend(self.image, size_of(kernel)), values.repeat(80))
+            return Prediction(kernel, extend(self.image, size_of(kernel)), values.repeat(80), 0.0)
 
     monkeypatch.setattr(refinement, "HeldOut", Fake)
     monkeypatch.setattr(refinement, "without_haze", lambda kernel, held_out: kernel)
@@ -362,7 +418,7 @@ def told_by(psf, kernel, rng):
     """Whether a kernel is taken for bent, from what is left out of beads under a point spread function."""
     blurred = specimen("beads", psf, size=96, photons=1000).blurred[..., None]
     image = Intensities.of(blurred, 0.3).to_tensor(blurred)
-    held_out = refinement.HeldOut(image, noise_variance(image), 1.0, 1, rng, refinement.LEFT_OUT)
+    held_out = refinement.HeldOut(image, noise_variance(image), 1.0, 1, rng, LEFT_OUT)
     return is_bent(torch.from_numpy(kernel).float()[None, None].flip((-2, -1)), held_out)
 
 
@@ -379,7 +435,7 @@ def test_the_most_compact_form_that_predicts_better_is_taken(better, chosen):
     class Fake:
         def predict(self, one):
             (faint,) = (faint for faint, form in forms.items() if torch.equal(form, one))
-            return Prediction(one, one, better.get(faint, 0.0) + bool(faint) * chance.repeat(8))
+            return Prediction(one, one, better.get(faint, 0.0) + bool(faint) * chance.repeat(8), 0.0)
 
     assert len({tuple(form.flatten().tolist()) for form in forms.values()}) == len(forms)
     assert torch.equal(without_haze(kernel, Fake()), forms[chosen or 0.0])
@@ -399,7 +455,7 @@ def test_a_faint_part_of_the_blur_is_no_haze(seed, rng):
     assert (cleared(track, HAZES[0]) == 0)[track > 0].any()
     image = blur(pieces(96, seed).float(), track)
     image = image + 0.02 * torch.randn(image.shape, generator=rng)
-    held_out = refinement.HeldOut(image, torch.full_like(image, 0.02**2), 0.0, 1, rng, refinement.LEFT_OUT)
+    held_out = refinement.HeldOut(image, torch.full_like(image, 0.02**2), 0.0, 1, rng, LEFT_OUT)
     assert torch.equal(without_haze(track, held_out), track)
 
 

@@ -1,4 +1,4 @@
-"""What pixels that are left out tell of free kernels: which is better, whether it is bent, and has haze."""
+"""What pixels that are left out tell of kernels: is one better, bent, or with haze, and what it leaves."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from napari_vdip.operators import size_of
+from napari_vdip.prediction import HeldOut
 from napari_vdip.support import cleared
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from napari_vdip.prediction import HeldOut
 
 TURNS = 4
 """Quarters of a turn after which a kernel is itself again."""
@@ -26,6 +25,13 @@ HAZES = (0.6, 0.5, 0.4, 0.3, 0.2)
 less: the faint end of a blur would go."""
 CLEARER = 2.0
 """Standard errors by which a kernel without haze has to predict better than with it."""
+LEFT_OUT = 0.2
+"""Part of the pixels that is left out to judge a free kernel: more than for a width, as more depends on
+it."""
+MISFIT_GAP = 2
+"""Side in pixels of what is left out to judge how far the model fits."""
+FITS = 0.92
+"""Error of what is left out, with noise alone relative to that with misfit, below which there is none."""
 
 
 def predicts_better(kernel: Tensor, other: Tensor, held_out: HeldOut) -> bool:
@@ -58,3 +64,34 @@ def without_haze(kernel: Tensor, held_out: HeldOut) -> Tensor:
         if gain > CLEARER * error:
             return compact
     return kernel
+
+
+def misfit_of(
+    image: Tensor, variance: Tensor, kernel: Tensor, sharp: float, pooling: float, seed: int
+) -> float:
+    """Return the variance of the noise and of what else a model leaves, relative to that of the noise.
+
+    In photographs it is the sharpness: what is wrong of a kernel leaves more of sharp edges than noise.
+    Fine texture can be as sharp and leave noise alone: then what is left out is predicted much better
+    without misfit.
+
+    Parameters
+    ----------
+    image, variance : Tensor
+        ``(1, C, Y, X)`` in [0, 1], and the variance of its noise.
+    kernel : Tensor
+        ``(1, 1, kh, kw)``.
+    sharp : float
+        See `refinement.sharpness`.
+    pooling : float
+        See `HeldOut`.
+    seed : int
+        Says which pixels are left out.
+    """
+    if sharp <= 1:
+        return 1.0
+    with torch.no_grad():
+        rng = torch.Generator(image.device).manual_seed(seed)
+        held_out = HeldOut(image, variance, pooling, MISFIT_GAP, rng, LEFT_OUT)
+        alone, both = (held_out.predict(kernel, misfit).error for misfit in (1.0, sharp))
+    return 1.0 if alone < FITS * both else sharp

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import shift
 
+from napari_vdip.comparison import misfit_of
 from napari_vdip.images import Intensities
 from napari_vdip.kernels import centred
 from napari_vdip.latent import PIXEL_ROUNDS, restore
@@ -94,6 +95,8 @@ class Plane:
 
     KNOWN_STEPS = 1 + PIXEL_ROUNDS
     """Steps for a kernel that is known."""
+    misfit: float | None = None
+    """See `comparison.misfit_of`, where it is known from the whole that this is a part of."""
 
     def __init__(
         self,
@@ -134,7 +137,7 @@ class Plane:
                 self.variance,
                 self.settings.pooling,
                 psf_error=0.0 if given else psf_error_of(self.sharpness, self.settings),
-                misfit=self.sharpness,
+                misfit=self.misfit_of(self.kernel) if self.misfit is None else self.misfit,
             )
             return
         estimate: Estimate | None = None
@@ -150,6 +153,11 @@ class Plane:
                 yield from self._stage.estimates(estimate, start)
         finally:
             self._stage = None
+
+    def misfit_of(self, kernel: Tensor) -> float:
+        """Return what a kernel leaves of this plane, see `comparison.misfit_of`."""
+        pooling, seed = self.settings.pooling, self.settings.seed
+        return misfit_of(self.image, self.variance, kernel, self.sharpness, pooling, seed)
 
     def state(self) -> State | None:
         """Return what a checkpoint of the latest step holds, as it is; ``None`` where there can be none."""

@@ -42,11 +42,14 @@ class Prediction:
     densities : Tensor
         Logarithm of the predictive density of a pixel that is left out, up to a constant: the mean over
         each block and its channels, which err together.
+    error : float
+        Mean distance of what is left out from its prediction, in standard deviations of the noise.
     """
 
     kernel: Tensor
     mean: Tensor
     densities: Tensor
+    error: float
 
     def advantage(self, over: Prediction) -> tuple[float, float]:
         """Mean difference of the densities from another prediction's, and its standard error."""
@@ -101,19 +104,30 @@ class HeldOut:
         self._confidence = torch.where(self.left_out, UNSEEN * variance, variance)
         self._seed = int(torch.randint(2**31, (), generator=rng, device=rng.device))
 
-    def predict(self, kernel: Tensor) -> Prediction:
-        """Estimate the latent image from what is seen, and predict what is left out."""
+    def predict(self, kernel: Tensor, misfit: float = 1.0) -> Prediction:
+        """Estimate the latent image from what is seen, and predict what is left out.
+
+        Parameters
+        ----------
+        kernel : Tensor
+            ``(1, 1, kh, kw)``.
+        misfit : float
+            See `latent.restore`.
+        """
         rng = torch.Generator(kernel.device).manual_seed(self._seed)  # the same for every kernel
-        noise, mean, variances = self._confidence.sqrt(), extend(self._given, size_of(kernel)), None
+        noise = (misfit * self._confidence).sqrt()
+        mean, variances = extend(self._given, size_of(kernel)), None
         for _ in range(ROUNDS):
             precision = sparse_precision(mean, kernel, noise, variances, pooling=self.pooling)
             mean = precision.mean(self._given, mean)
             samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), rng)
             variances = gradient_variances(samples)
-        spread = blur(samples, kernel).square().mean(0, keepdim=True) + self._variance
+        spread = blur(samples, kernel).square().mean(0, keepdim=True) + misfit * self._variance
         residual = self._image - blur(mean, kernel)
         density = -0.5 * ((residual.square() / spread).clamp_max(LIMIT**2) + spread.log())
-        return Prediction(kernel, mean, self._over_blocks(density.mean(1)[self.left_out[:, 0]]))
+        densities = self._over_blocks(density.mean(1)[self.left_out[:, 0]])
+        error = (residual.abs() / self._variance.sqrt())[self.left_out].mean()
+        return Prediction(kernel, mean, densities, float(error))
 
     def _over_blocks(self, values: Tensor) -> Tensor:
         """Average over the pixels of each block."""

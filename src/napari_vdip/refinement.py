@@ -15,6 +15,7 @@ what was left out by more than a standard error; without its haze, if it predict
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 from napari_vdip.candidate import Candidate, annealed
 from napari_vdip.checkpoint import fill
 from napari_vdip.coarse_to_fine import EDGES, FAINT, Start, from_coarse_to_fine
-from napari_vdip.comparison import is_bent, predicts_better, without_haze
+from napari_vdip.comparison import LEFT_OUT, is_bent, misfit_of, predicts_better, without_haze
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 HALF_ROUNDS = 30
 """Rounds at half the resolution, if there are more than twice as many for the kernel."""
 SETTLED = 3
-"""Updates of the latent image for the second candidate's kernel, if that is taken."""
+"""Updates of the latent image for the kernel of the second candidate, from that for the first one."""
 SHOWN = 4
 """Rounds for the kernel after each of which the latent image follows: to be shown, and at last."""
 FLOOR = 0.05
@@ -61,11 +62,16 @@ what a kernel does not explain of its edges would decide for a Gaussian."""
 GAPS = (1, 2, 4)
 """Sides in pixels of what is left out, where kernels are compared. Widths are tried with the first. Over
 the narrow ones the neighbours predict an image that is all but free of noise, whatever the kernel."""
-LEFT_OUT = 0.2
-"""Part of the pixels that is left out to judge the free kernel: more than for a width, as more depends on
-it."""
 NARROW = 1.25
 """Standard deviation in pixels of a kernel that half the resolution is too coarse for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found: a latent canvas ``(1, C, H, W)`` and a kernel ``(1, 1, kh, kw)``."""
+
+    mean: Tensor
+    kernel: Tensor
 
 
 class Refinement:
@@ -104,23 +110,23 @@ class Refinement:
         """
         image, settings, variance, sharp = self._image, self._settings, self._variance, self._sharp
         kernel_rounds, half_rounds, comparisons, pixel_rounds = rounds_of(settings, sharp)
-        mean, kernel = yield from self._matched(start, checkpoint, kernel_rounds)
+        found = yield from self._matched(start, checkpoint, kernel_rounds)
         if half_rounds:
-            revised = yield from self._revised(mean, kernel, half_rounds)
+            found = yield from self._revised(found, half_rounds)
+        if comparisons:
+            best = yield from (self._plausible(*found) if sharp <= ROUND else self._better(*found))
         else:
-            revised = kernel
-        if comparisons and sharp <= ROUND:
-            revised, mean = yield from self._compared(mean, kernel, revised)
+            best = found[0]
         yield from restore(
             image,
-            revised,
-            mean,
+            best.kernel,
+            best.mean,
             pixel_rounds,
             self._rng,
             variance,
             settings.pooling,
             psf_error=psf_error_of(sharp, settings),
-            misfit=sharp,
+            misfit=misfit_of(image, variance, best.kernel, sharp, settings.pooling, settings.seed),
             step=self._before + self._done,
             steps=self._steps,
         )
@@ -145,8 +151,8 @@ class Refinement:
 
     def _matched(
         self, start: Estimate | None, checkpoint: Checkpoint | None, rounds: int
-    ) -> Generator[Estimate, None, tuple[Tensor, Tensor]]:
-        """Find the kernel at full resolution; return the latent image and the kernel."""
+    ) -> Generator[Estimate, None, list[Answer]]:
+        """Find the kernel at full resolution from every start, that of the images shown first."""
         image, variance = self._image, self._variance
         if checkpoint:
             candidates, mean = self._resumed(checkpoint), checkpoint.estimate.posterior.mean
@@ -169,15 +175,13 @@ class Refinement:
                     mean = self._latent(candidates[0].kernel, noise, mean)
             yield self._estimate(mean, candidates[0].kernel, noise)
         self._candidates = []
-        kernel = candidates[0].kernel
-        if len(candidates) > 1:
-            other = candidates[1].kernel
-            if (yield from self._is_better(other, kernel, mean)):
-                kernel = other
-                with torch.no_grad():
-                    for _ in range(SETTLED):
-                        mean = self._latent(kernel, variance, mean)
-        return mean, kernel
+        answers = [Answer(mean, candidates[0].kernel)]
+        for candidate in candidates[1:]:
+            with torch.no_grad():
+                for _ in range(SETTLED):
+                    mean = self._latent(candidate.kernel, variance, mean)
+            answers.append(Answer(mean, candidate.kernel))
+        return answers
 
     def _from_coarse_to_fine(self) -> Generator[Estimate, None, list[Candidate]]:
         """Return a candidate for each start, which advance side by side."""
@@ -210,38 +214,39 @@ class Refinement:
         self._rng.set_state(live["rng"])
         return self._candidates
 
-    def _is_better(self, other: Tensor, kernel: Tensor, mean: Tensor) -> Generator[Estimate, None, bool]:
-        """Whether another kernel predicts better than the one shown, by gaps of every width."""
-        better = True
-        for gap in GAPS:
-            with torch.no_grad():
-                test = HeldOut(
-                    self._image, self._variance, self._settings.pooling, gap, self._rng, LEFT_OUT
-                )
-                better = better and predicts_better(other, kernel, test)
-            yield self._estimate(mean, kernel, self._variance)
-        return better
-
     def _latent(self, kernel: Tensor, noise: Tensor, mean: Tensor) -> Tensor:
         """Latent image for a kernel, nearer to the posterior's mean than the one given."""
         precision = sparse_precision(self._found, kernel, noise.sqrt(), pooling=self._settings.pooling)
         return precision.mean(self._image, mean)
 
-    def _revised(self, mean: Tensor, kernel: Tensor, rounds: int) -> Generator[Estimate, None, Tensor]:
-        """Return the kernel with what half the resolution tells of it."""
+    def _revised(self, answers: list[Answer], rounds: int) -> Generator[Estimate, None, list[Answer]]:
+        """Return the answers with what half the resolution tells of their kernels."""
         with torch.no_grad():
-            half = HalfResolution(self._image, mean, kernel)
+            halves = [HalfResolution(self._image, answer.mean, answer.kernel) for answer in answers]
         for number in range(1, rounds + 1):
             with torch.no_grad():
-                half.advance(number / rounds)
-            yield self._estimate(mean, kernel, self._variance)
+                for half in halves:
+                    half.advance(number / rounds)
+            yield self._estimate(answers[0].mean, answers[0].kernel, self._variance)
         with torch.no_grad():
-            return half.merged(kernel, kept_amplitude(kernel, self._sharp))
+            return [
+                Answer(answer.mean, half.merged(answer.kernel, kept_amplitude(answer.kernel, self._sharp)))
+                for answer, half in zip(answers, halves, strict=True)
+            ]
 
-    def _compared(
-        self, mean: Tensor, kernel: Tensor, revised: Tensor
-    ) -> Generator[Estimate, None, tuple[Tensor, Tensor]]:
-        """Return the revised kernel or a Gaussian, and the latent image; neither is yielded yet."""
+    def _better(self, shown: Answer, other: Answer) -> Generator[Estimate, None, Answer]:
+        """Return the answer that is shown, unless the other predicts better by gaps of every width."""
+        pooling, better = self._settings.pooling, True
+        for gap in GAPS:
+            with torch.no_grad():
+                test = HeldOut(self._image, self._variance, pooling, gap, self._rng, LEFT_OUT)
+                better = better and predicts_better(other.kernel, shown.kernel, test)
+            yield self._estimate(shown.mean, shown.kernel, self._variance)
+        return other if better else shown
+
+    def _plausible(self, found: Answer) -> Generator[Estimate, None, Answer]:
+        """Return what was found, or a Gaussian, which is not yielded yet."""
+        mean, kernel = found.mean, found.kernel
         image, variance, pooling, rng = self._image, self._variance, self._settings.pooling, self._rng
         with torch.no_grad():
             seen = HeldOut(image, variance, pooling, GAPS[0], rng)
@@ -253,20 +258,20 @@ class Refinement:
                 gaussian = next(trying)
             yield self._estimate(mean, kernel, variance)
         with torch.no_grad():
-            plausible = power.width_of(revised) <= power.widest() or is_bent(revised, tests[0])
+            plausible = power.width_of(kernel) <= power.widest() or is_bent(kernel, tests[0])
             if plausible:
-                revised = without_haze(revised, tests[0])
+                kernel = without_haze(kernel, tests[0])
         gains, errors = list[float](), list[float]()
         for test in tests:
             if plausible:
                 with torch.no_grad():
-                    gain, error = test.predict(revised).advantage(test.predict(gaussian.kernel))
+                    gain, error = test.predict(kernel).advantage(test.predict(gaussian.kernel))
                 gains.append(gain)
                 errors.append(error)
             yield self._estimate(mean, kernel, variance)
         if sum(gains) <= math.hypot(*errors):
-            return gaussian.kernel, gaussian.mean
-        return revised, mean
+            return Answer(gaussian.mean, gaussian.kernel)
+        return Answer(mean, kernel)
 
 
 def sharpness(image: Tensor, variance: Tensor) -> float:

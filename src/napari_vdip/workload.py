@@ -18,7 +18,7 @@ from napari_vdip.mosaic import is_large, search_size, tile_layout
 from napari_vdip.plane import WEIGHT_ROUNDS, Plane
 from napari_vdip.posterior import BATCH
 from napari_vdip.prediction import ROUNDS
-from napari_vdip.refinement import GAPS, SHOWN, rounds_of, starts_of
+from napari_vdip.refinement import GAPS, SETTLED, SHOWN, rounds_of, starts_of
 from napari_vdip.tiling import segments
 from napari_vdip.widths import TRIALS
 
@@ -42,6 +42,8 @@ Units = dict[Unit, float]
 
 EITHER = (2 + 2 * len(GAPS)) / 2
 """Predictions of two starts' kernels: by one gap if the first is better, and by all if it may not be."""
+MISFITS = 2
+"""Predictions with and without misfit of an image that is sharper than its noise."""
 IMPLAUSIBLE, PLAUSIBLE = TURNS, 1 + len(HAZES) + 2 * len(GAPS)
 """Predictions of a free kernel that is wider than the image's power allows, and of one that is not."""
 
@@ -103,22 +105,27 @@ def parts_of_run(planes: Plan, size: Size, settings: Settings, sharp: float = 1.
 def parts_of_plane(size: Size, settings: Settings, known: bool, sharp: float = 1.0) -> list[Part]:
     """Return the parts of one plane, whose kernel is known or not."""
     window, std, known_steps = settings.psf_shape, _std_batches(settings), Plane.KNOWN_STEPS
+    predicted = ROUNDS * MISFITS if sharp > 1 else 0
     restored: Units = {"mean": known_steps, "sample": known_steps - 1 + std, "finish": 1}
     if not is_large(size, settings, known):
         if known:
-            return [Part(size, window, 1, {"begin": 1, **restored})]
+            alone: Units = {"mean": known_steps + predicted, "sample": known_steps - 1 + std + predicted}
+            return [Part(size, window, 1, {"begin": 1, **alone, "finish": 1})]
         *coarser, whole = parts_of_search(size, settings, sharp)
         sample = whole.units.get("sample", 0) + std
         return [*coarser, replace(whole, units={"begin": 1, **whole.units, "sample": sample, "finish": 1})]
     sides, overlaps = tile_layout(size, settings)
     rows, columns = (segments(*those) for those in zip(size, sides, overlaps, strict=True))
     tile = min(size[0], sides[0]), min(size[1], sides[1])
+    search = search_size(size, settings)
+    judged = min(search[0], tile[0]), min(search[1], tile[1])
     parts = [
         Part(size, window, 1, {"begin": 1}),
         Part(tile, window, len(rows) * len(columns), restored),
         Part(tile, window, 1, {"finish": 1}),  # the last one, set in the whole
+        Part(judged, window, 1, {"mean": predicted, "sample": predicted}),
     ]
-    return parts if known else [*parts_of_search(search_size(size, settings), settings, sharp), *parts]
+    return parts if known else [*parts_of_search(search, settings, sharp), *parts]
 
 
 def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
@@ -134,8 +141,10 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
     kernel, half, comparisons, pixels = rounds_of(settings, sharp)
     starts = len(starts_of(settings, sharp))
     compared = EITHER if starts > 1 else TRIALS + (IMPLAUSIBLE + PLAUSIBLE) / 2
-    restored = (ROUNDS * compared if comparisons else 0) + pixels
-    units |= {"kernel": starts * kernel, "mean": math.ceil(kernel / SHOWN) + restored, "sample": restored}
+    predictions = (compared if comparisons else 0) + (MISFITS if sharp > 1 else 0)
+    restored = ROUNDS * predictions + pixels
+    settled = math.ceil(kernel / SHOWN) + (starts - 1) * SETTLED
+    units |= {"kernel": starts * kernel, "mean": settled + restored, "sample": restored}
     windows = scales.coarser_windows(window) if settings.coarse_rounds else []
     coarser = [
         Part(at_scale(size, scales.RATIO**number, smaller), smaller, 1, {"kernel": starts * scales.ROUNDS})
@@ -143,7 +152,7 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
     ]
     if half:
         smaller = halved_window(window)
-        coarser.append(Part((size[0] // 2, size[1] // 2), smaller, 1, {"kernel": half}))
+        coarser.append(Part((size[0] // 2, size[1] // 2), smaller, 1, {"kernel": starts * half}))
     return [*coarser, Part(size, window, 1, units)]
 
 
