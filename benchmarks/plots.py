@@ -26,14 +26,19 @@ def plot_scaling(rows: list[Row]) -> Figure | None:
     groups = [("images", "image_side", "image side (px)"), ("psfs", "psf_side", "PSF window (px)")]
     if not all(part(rows, name) for name, *_ in groups):
         return None
-    figure, axes = new_figure(8, 3.2, 2)
+    figure, axes = new_figure(8, 4, 2)
     for axis, (name, over, label) in zip(axes, groups, strict=True):
         for (place,), group in by(part(rows, name), "place").items():
             for stage in group[0]["seconds_per_step"]:
                 points = [(row[over], row["seconds_per_step"].get(stage)) for row in group]
                 axis.loglog(*zip(*points, strict=True), "o-", label=f"{stage}, {place}")
+        sizes = sorted({row[over] for row in part(rows, name)})
+        axis.set_xticks(sizes, map(str, sizes))
+        axis.set_xticks([], minor=True)
         axis.set(xlabel=label, ylabel="seconds per step")
-        axis.legend(fontsize="small")
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small"
+    )
     return figure
 
 

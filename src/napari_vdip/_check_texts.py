@@ -22,8 +22,8 @@ STD = (
 NO_STD = "There is no std map: the method is not variational, or the result is an earlier estimate."
 CALIBRATED = (
     "<b>Calibrated</b> on generated scenes where the point spread function was found: most true "
-    "intensities are within two standard deviations. <b>Not calibrated</b> where it was not found: then "
-    "the map is too small, also if the verdict is good."
+    "intensities are within two standard deviations. <b>Not calibrated</b> where it was not found, and in "
+    "dense, fine texture: then the map is too small, also if the verdict is good."
 )
 NO_DOUBT = "The plane is blank: nothing was estimated, and the std map is zero."
 VEIL = "Blue covers what is not known: fully where the std is that of the whole latent image, or more."
@@ -104,11 +104,11 @@ def residual_facts(found: Diagnosis) -> dict[str, str]:
     facts = {}
     if residual:
         facts = {
-            "chi-square": f"{residual.chi_square:.2f}, where noise leaves "
+            "chi-square": f"{residual.chi_square:.2f}, where a right result leaves "
             f"{residual.expected_chi_square:.2f}",
-            "neighbours": f"correlation {residual.correlation:+.2f}, where noise leaves "
+            "neighbours": f"correlation {residual.correlation:+.2f}, where a right result leaves "
             f"{residual.expected_correlation:+.2f}",
-            "whiteness": f"{residual.whiteness:.1f}, where noise leaves about 1",
+            "whiteness": f"{residual.whiteness:.1f}, where a right result leaves about 1",
             "signal to noise": f"{residual.signal_to_noise:.3g} (variances)",
         }
     if clipped:
