@@ -368,7 +368,7 @@ def test_only_one_tile_at_a_time_is_computed_with(scene, monkeypatch):
         psf=scene.psf,
         device="cpu",
         tile=96,
-        search_area=120,
+        search_area=96,
         samples=2,
         progress=lambda p: steps.append((p.estimate.step, p.estimate.steps)),
     )

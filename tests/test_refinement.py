@@ -275,6 +275,25 @@ def test_texture_leaves_noise_alone_and_edges_leave_more(rng, scene, alone, wron
     assert misfit_of(image, variance, kernel, SHARPEST, 1.0, seed=0) == (1 if alone else SHARPEST)
 
 
+def test_misfit_is_judged_where_there_is_most_detail(rng, monkeypatch):
+    monkeypatch.setattr("napari_vdip.comparison.JUDGED", 48)
+    kernel = gaussian(1.0, (7, 7), torch.device("cpu"))
+    image = torch.full((1, 1, 96, 120), 0.5)
+    image[..., 40:88, 60:108] += 0.3 * (torch.rand(48, 48, generator=rng) < 0.3) - 0.1
+    image = image + 1e-3 * torch.randn(image.shape, generator=rng)
+    seen = []
+
+    class Noted(HeldOut):
+        def __init__(self, part, *arguments):
+            seen.append(part)
+            super().__init__(part, *arguments)
+
+    monkeypatch.setattr("napari_vdip.comparison.HeldOut", Noted)
+    misfit_of(image, noise_variance(image), kernel, SHARPEST, 1.0, seed=0)
+    [part] = seen
+    torch.testing.assert_close(part, image[..., 40:88, 60:108])
+
+
 def test_nothing_is_predicted_where_there_is_no_misfit_to_judge(monkeypatch):
     monkeypatch.setattr("napari_vdip.comparison.HeldOut", None)
     one = torch.ones(1, 1, 3, 3)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from napari_vdip.operators import size_of
+from napari_vdip.detail import detail, most_detailed
+from napari_vdip.operators import Size, size_of
 from napari_vdip.prediction import HeldOut
 from napari_vdip.support import cleared
 
@@ -30,6 +31,8 @@ LEFT_OUT = 0.2
 it."""
 MISFIT_GAP = 2
 """Side in pixels of what is left out to judge how far the model fits."""
+JUDGED = 256
+"""Side in pixels, or two windows of the kernel, of the part with the most detail that tells it."""
 FITS = 0.92
 """Error of what is left out, with noise alone relative to that with misfit, below which there is none."""
 
@@ -90,8 +93,16 @@ def misfit_of(
     """
     if sharp <= 1:
         return 1.0
+    region, _ = most_detailed(detail(image, variance), judged_size(size_of(image), size_of(kernel)))
+    image, variance = image[..., *region], variance[..., *region]
     with torch.no_grad():
         rng = torch.Generator(image.device).manual_seed(seed)
         held_out = HeldOut(image, variance, pooling, MISFIT_GAP, rng, LEFT_OUT)
         alone, both = (held_out.predict(kernel, misfit).error for misfit in (1.0, sharp))
     return 1.0 if alone < FITS * both else sharp
+
+
+def judged_size(size: Size, window: Size) -> Size:
+    """Sides of the part of an image that `misfit_of` looks at."""
+    height, width = (min(n, max(JUDGED, 2 * w)) for n, w in zip(size, window, strict=True))
+    return height, width

@@ -126,7 +126,7 @@ class Mosaic:
                     yield replace(estimate, steps=total, part=most_detailed_part)
                 kernel = estimate.kernel
             # The same for all tiles, or there would be seams.
-            self._whole.misfit = self._part(self._judged(most_detailed_part), kernel).misfit_of(kernel)
+            self._whole.misfit = self._part(most_detailed_part, kernel).misfit_of(kernel)
             for number, (region, weights) in enumerate(parts[first:], start=first):
                 tile, before = self._part(region, kernel, number), search + number * Plane.KNOWN_STEPS
                 for estimate in tile.estimates():
@@ -179,12 +179,6 @@ class Mosaic:
     def _tiles(self) -> Iterator[tuple[Region, Array]]:
         shape = self._source.shape[0], self._source.shape[1]
         return tiles(shape, *tile_layout(shape, self.settings))
-
-    def _judged(self, region: Region) -> Region:
-        """Return as much of a region as a tile has."""
-        sides, _ = tile_layout(self._source.shape[:2], self.settings)
-        y, x = (slice(s.start, min(s.stop, s.start + n)) for s, n in zip(region, sides, strict=True))
-        return y, x
 
     def _restored(self) -> State:
         """Return what all tiles that are done have added up to."""

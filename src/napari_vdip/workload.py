@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_vdip import scales
 from napari_vdip.coarse_to_fine import at_scale
-from napari_vdip.comparison import HAZES, TURNS
+from napari_vdip.comparison import HAZES, TURNS, judged_size
 from napari_vdip.half_resolution import halved_window
 from napari_vdip.mosaic import is_large, search_size, tile_layout
 from napari_vdip.plane import WEIGHT_ROUNDS, Plane
@@ -105,12 +105,10 @@ def parts_of_run(planes: Plan, size: Size, settings: Settings, sharp: float = 1.
 def parts_of_plane(size: Size, settings: Settings, known: bool, sharp: float = 1.0) -> list[Part]:
     """Return the parts of one plane, whose kernel is known or not."""
     window, std, known_steps = settings.psf_shape, _std_batches(settings), Plane.KNOWN_STEPS
-    predicted = ROUNDS * MISFITS if sharp > 1 else 0
     restored: Units = {"mean": known_steps, "sample": known_steps - 1 + std, "finish": 1}
     if not is_large(size, settings, known):
         if known:
-            alone: Units = {"mean": known_steps + predicted, "sample": known_steps - 1 + std + predicted}
-            return [Part(size, window, 1, {"begin": 1, **alone, "finish": 1})]
+            return [*parts_of_misfit(size, window, sharp), Part(size, window, 1, {"begin": 1, **restored})]
         *coarser, whole = parts_of_search(size, settings, sharp)
         sample = whole.units.get("sample", 0) + std
         return [*coarser, replace(whole, units={"begin": 1, **whole.units, "sample": sample, "finish": 1})]
@@ -118,12 +116,11 @@ def parts_of_plane(size: Size, settings: Settings, known: bool, sharp: float = 1
     rows, columns = (segments(*those) for those in zip(size, sides, overlaps, strict=True))
     tile = min(size[0], sides[0]), min(size[1], sides[1])
     search = search_size(size, settings)
-    judged = min(search[0], tile[0]), min(search[1], tile[1])
     parts = [
+        *parts_of_misfit(search, window, sharp),
         Part(size, window, 1, {"begin": 1}),
         Part(tile, window, len(rows) * len(columns), restored),
         Part(tile, window, 1, {"finish": 1}),  # the last one, set in the whole
-        Part(judged, window, 1, {"mean": predicted, "sample": predicted}),
     ]
     return parts if known else [*parts_of_search(search, settings, sharp), *parts]
 
@@ -141,8 +138,7 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
     kernel, half, comparisons, pixels = rounds_of(settings, sharp)
     starts = len(starts_of(settings, sharp))
     compared = EITHER if starts > 1 else TRIALS + (IMPLAUSIBLE + PLAUSIBLE) / 2
-    predictions = (compared if comparisons else 0) + (MISFITS if sharp > 1 else 0)
-    restored = ROUNDS * predictions + pixels
+    restored = (ROUNDS * compared if comparisons else 0) + pixels
     settled = math.ceil(kernel / SHOWN) + (starts - 1) * SETTLED
     units |= {"kernel": starts * kernel, "mean": settled + restored, "sample": restored}
     windows = scales.coarser_windows(window) if settings.coarse_rounds else []
@@ -153,7 +149,14 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
     if half:
         smaller = halved_window(window)
         coarser.append(Part((size[0] // 2, size[1] // 2), smaller, 1, {"kernel": starts * half}))
-    return [*coarser, Part(size, window, 1, units)]
+    return [*coarser, *parts_of_misfit(size, window, sharp), Part(size, window, 1, units)]
+
+
+def parts_of_misfit(size: Size, window: Size, sharp: float) -> list[Part]:
+    """Return what it takes to tell whether there is misfit, if that is a question."""
+    rounds = ROUNDS * MISFITS
+    judged = Part(judged_size(size, window), window, 1, {"mean": rounds, "sample": rounds})
+    return [judged] if sharp > 1 else []
 
 
 def _std_batches(settings: Settings) -> float:
