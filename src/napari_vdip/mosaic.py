@@ -72,9 +72,9 @@ class Mosaic:
 
     Networks and kernel are fitted to the part with the most detail. With that kernel, tiles are restored
     one after the other, each with its std map, and put together with weights that sum to one. They share
-    the intensities and the noise of the plane; the floor of the prior's weights, and what the std map
-    allows for edges that the blur has hidden and for misfit, are means over a tile. Only the part that is
-    being worked on is on the device.
+    the intensities and the noise of the plane, and what is judged of its misfit; the floor of the prior's
+    weights, and what the std map allows for edges that the blur has hidden and for misfit, are means over a
+    tile. Only the part that is being worked on is on the device.
 
     What is not restored yet is the source itself, with NaN for a std map. So a run that is stopped while it
     searches leaves the part it has searched, in the source.
