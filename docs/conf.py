@@ -22,8 +22,9 @@ extensions = [
     "sphinx.ext.napoleon",
 ]
 exclude_patterns = ["_build"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-smartquotes = False  # a prime is a transposed matrix
+smartquotes = False  # what is copied from a page works
 highlight_language = "none"
 
 default_role = "py:obj"
