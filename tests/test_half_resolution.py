@@ -13,12 +13,11 @@ from napari_vdip.half_resolution import (
     amplitude,
     halved,
     halved_kernel,
-    nearest,
-    spectrum,
 )
+from napari_vdip.kernel_spectrum import spectrum
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, size_of
-from test_refinement import bent_kernel, centroid, pieces
+from test_refinement import centroid, pieces
 
 FREQUENCIES = np.fft.fftfreq(64)
 RADIUS = np.hypot(FREQUENCIES[:, None], FREQUENCIES)
@@ -74,15 +73,7 @@ def test_blurring_and_halving_change_places_where_all_is_smooth():
     assert float((blurred - expected[inside]).abs().max()) < 0.02 * float(expected.abs().max())
 
 
-# --- spectra -------------------------------------------------------------------------------------------
-
-
-def test_the_spectrum_is_that_of_the_discrete_fourier_transform():
-    kernel = bent_kernel(9)
-    padded = np.zeros((64, 64))
-    padded[:9, :9] = kernel[0, 0]
-    expected = np.fft.fft2(np.roll(padded, (-4, -4), (0, 1)))
-    np.testing.assert_allclose(spectrum(kernel, FREQUENCIES), expected, atol=1e-12)
+# --- amplitude -----------------------------------------------------------------------------------------
 
 
 def test_the_amplitude_of_rings_is_kept_by_turns_and_shifts():
@@ -91,13 +82,6 @@ def test_the_amplitude_of_rings_is_kept_by_turns_and_shifts():
     for moved in (kernel.flip(-1), kernel.mT, kernel.roll((1, -1), (-2, -1))):
         found = amplitude(spectrum(moved, FREQUENCIES), RADIUS)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
-
-
-def test_the_nearest_kernel_to_the_spectrum_of_a_kernel_is_that_kernel():
-    truth = bent_kernel(9)
-    start = torch.full_like(truth, 1 / truth.numel())
-    found = nearest(spectrum(truth, np.fft.fftfreq(27)), start, np.ones((27, 27)))
-    torch.testing.assert_close(found, truth, atol=1e-9, rtol=0)
 
 
 # --- both together -------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import torch
 from scipy.ndimage import fourier_gaussian
 
 from napari_vdip.images import Intensities
+from napari_vdip.operators import blur
 from napari_vdip.power import Power
 from napari_vdip.scenes import gaussian_psf, specimen
 from napari_vdip.widths import gaussian
@@ -62,7 +63,28 @@ def test_a_kernel_that_passes_everything_in_one_direction_is_narrower_than_it_is
     assert 0.5 < Power(field(2.0, 1.0, 0.01)).width_of(line) < 3
 
 
+def test_a_kernel_is_as_much_too_wide_as_it_blurs_more_than_the_structure_was_blurred():
+    for seed in range(3):
+        power = Power(field(2.0, 1.0, 1e-3, seed=seed))
+        wide, right, narrow = (
+            power.excess_of(gaussian(width, (21, 21), torch.device("cpu"))) for width in (1.5, 1.0, 0.6)
+        )
+        assert wide == pytest.approx((1.5**2 - 1) ** 0.5, rel=0.15)
+        assert right < 0.4
+        assert narrow == 0
+
+
+def test_a_bent_kernel_is_too_wide_once_it_is_blurred():
+    kernel = torch.zeros(1, 1, 21, 21)
+    kernel[..., 10, 3:12] = kernel[..., 10:16, 11] = 1 / 15
+    image = blur(field(2.5, 0.0, 0.0, size=276), kernel)
+    image = image + 1e-3 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    wide = torch.nn.functional.conv2d(kernel, gaussian(0.8, (7, 7), kernel.device), padding=3)
+    assert Power(image).excess_of(kernel) == 0
+    assert 0.4 < Power(image).excess_of(wide) < 0.8
+
+
 def test_nothing_is_said_of_an_image_of_a_few_pixels():
     power = Power(torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(0)))
     assert power.widest() == math.inf
-    assert power.width_of(torch.ones(1, 1, 3, 3) / 9) == 0
+    assert power.width_of(torch.ones(1, 1, 3, 3) / 9) == power.excess_of(torch.ones(1, 1, 3, 3) / 9) == 0

@@ -16,6 +16,7 @@ from napari_vdip.comparison import HAZES, LEFT_OUT, is_bent, misfit_of, predicts
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.images import Intensities
+from napari_vdip.kernel_spectrum import sharpened
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend, size_of
 from napari_vdip.prediction import PART, HeldOut, Prediction
@@ -26,6 +27,8 @@ from napari_vdip.refinement import (
     NARROW,
     PIXEL_ROUNDS,
     PSF_ERROR,
+    ROUND,
+    SHARP_PSF_ERROR,
     SHARPEST,
     SMOOTH,
     Refinement,
@@ -83,14 +86,15 @@ def test_an_image_is_as_sharp_as_its_fine_detail_between_limits(monkeypatch):
 def test_the_floor_falls_and_the_error_of_the_psf_grows_with_sharpness(sharp):
     variance = torch.tensor([1e-4, 4e-4, 9e-4]).view(1, 1, 1, 3)
     assert floor_of(sharp, variance, Settings()) == pytest.approx(0.02 * FLOOR / sharp)
-    assert psf_error_of(sharp, Settings()) == pytest.approx(PSF_ERROR * sharp**2)
+    expected = np.interp(sharp, (1, SHARPEST), (PSF_ERROR, SHARP_PSF_ERROR))
+    assert psf_error_of(sharp, Settings()) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
     ("name", "limits"),
     [
         ("gradient_floor", (FLOOR, FLOOR / SHARPEST)),
-        ("psf_error", (PSF_ERROR, PSF_ERROR * SHARPEST**2)),
+        ("psf_error", (PSF_ERROR, SHARP_PSF_ERROR)),
     ],
 )
 def test_the_help_names_what_is_found_for_an_image(name, limits):
@@ -184,6 +188,16 @@ def test_every_round_yields_a_valid_estimate_and_counts_on(rounds, channels, gau
     assert levels == sorted(levels, reverse=True)
     assert levels[-1] == pytest.approx(float(noise_variance(image).mean().sqrt()), rel=1e-3)
     assert all(torch.equal(late, kernels[-1]) for late in kernels[max(rounds - PIXEL_ROUNDS, 1) :])
+
+
+@pytest.mark.parametrize("sharp", [ROUND, SHARPEST])
+def test_the_kernel_of_a_sharp_image_loses_what_it_blurs_too_much(scene, rng, monkeypatch, sharp):
+    _, kernel, image = scene
+    monkeypatch.setattr(refinement, "sharpness", lambda *_: sharp)
+    monkeypatch.setattr(refinement.Power, "excess_of", lambda *_: 0.5)
+    *_, found, _, _, _, last = run(image, kernel, rng, refinements=6, gaussians=False)
+    expected = sharpened(found.kernel, 0.5 if sharp > ROUND else 0.0)
+    torch.testing.assert_close(last.kernel, expected)
 
 
 def test_the_image_does_not_fall_back_while_the_kernel_is_updated(scene, rng):

@@ -10,17 +10,14 @@ elsewhere the half suffices.
 from __future__ import annotations
 
 import numpy as np
-import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from skimage.registration import phase_cross_correlation
 from torch import Tensor
 
 from napari_vdip.candidate import Candidate, annealed
-from napari_vdip.kernel_update import least_on_simplex
+from napari_vdip.kernel_spectrum import Complex, Real, frequencies, nearest, spectrum
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import Size, crop, extend, size_of
-from napari_vdip.support import grown, support_of
 
 FLOOR = 0.5
 """Floor of the gradient, in noise levels."""
@@ -30,16 +27,8 @@ NYQUIST = 0.25
 """Highest frequency that there is at half the resolution."""
 RING = 0.02
 """Width of the rings of frequencies over which amplitudes are compared."""
-FLAT = 0.01
-"""Frequency below which the power of an image is taken not to grow; above, it falls with the square."""
-GRID = 3
-"""Points of the grid of frequencies for each pixel of the kernel's window."""
 UPSAMPLING = 20
 """Parts of a pixel in which two kernels are shifted onto each other."""
-STEPS = 400
-
-Complex = NDArray[np.complex128]
-Real = NDArray[np.floating]
 
 
 def resized(image: Tensor, size: Size) -> Tensor:
@@ -106,9 +95,7 @@ class HalfResolution:
             Non-negative, sums to one, in the surroundings of `kernel`. Of all such kernels it is the one
             whose spectrum comes nearest, with errors weighted as an image's power weights them.
         """
-        side = GRID * max(size_of(kernel))
-        u = np.fft.fftfreq(side)
-        radius = np.hypot(u[:, None], u)
+        u, radius = frequencies(kernel)
         fine, coarse = spectrum(kernel, u), spectrum(self._candidate.kernel, 2 * u)
         shared = (np.maximum(np.abs(u)[:, None], np.abs(u)) < NYQUIST) & (radius < 1.5 * CUTOFF)
         offset, _, _ = phase_cross_correlation(
@@ -117,15 +104,7 @@ class HalfResolution:
         coarse = coarse * np.exp(-2j * np.pi * (u[:, None] * offset[0] + u * offset[1]))
         coarse *= (amplitude(fine, radius) / amplitude(coarse, radius)) ** sharp
         share = shared * np.exp(-0.5 * (radius / CUTOFF) ** 4)
-        return nearest(share * coarse + (1 - share) * fine, kernel, 1 / (radius**2 + FLAT**2))
-
-
-def spectrum(kernel: Tensor, u: Real) -> Complex:
-    """Fourier transform of ``(1, 1, kh, kw)`` about its middle, at all pairs of frequencies."""
-    k = kernel[0, 0].cpu().double().numpy()
-    rows, columns = (np.exp(-2j * np.pi * np.outer(u, np.arange(n) - n // 2)) for n in k.shape)
-    transform: Complex = rows @ k @ columns.T
-    return transform
+        return nearest(share * coarse + (1 - share) * fine, kernel)
 
 
 def amplitude(values: Complex, radius: Real) -> Real:
@@ -134,19 +113,3 @@ def amplitude(values: Complex, radius: Real) -> Real:
     power = np.bincount(rings, np.abs(values.ravel()) ** 2) / np.maximum(np.bincount(rings), 1)
     means: Real = np.sqrt(power)[rings].reshape(values.shape)
     return means
-
-
-def nearest(target: Complex, start: Tensor, weights: Real) -> Tensor:
-    """Kernel around that of `start`, non-negative, of sum one, whose spectrum is nearest to a target."""
-    rows, columns = size_of(start)
-    scaled = torch.from_numpy(weights / weights.max())
-    goal = torch.from_numpy(target)
-
-    def slope(kernel: Tensor) -> Tensor:
-        padded = F.pad(kernel, (0, len(scaled) - columns, 0, len(scaled) - rows))
-        centred = padded.roll((-(rows // 2), -(columns // 2)), (-2, -1))
-        error: Tensor = torch.fft.ifft2(scaled * (torch.fft.fft2(centred) - goal)).real
-        return error.roll((rows // 2, columns // 2), (-2, -1))[..., :rows, :columns]
-
-    support = grown(support_of(start)).cpu()
-    return least_on_simplex(slope, 1.0, start.cpu().double(), STEPS, support).to(start)

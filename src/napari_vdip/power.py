@@ -78,10 +78,7 @@ class Power:
         """
         if len(self._rings) < LEAST_RINGS:
             return math.inf
-        design = np.stack([np.ones(len(self._rings)), -np.log(self._squares) / 2, -self._falls], 1)
-        bounds = ([-np.inf, 0, 0], [np.inf, STEEPEST, np.inf])
-        weighted = self._weights[:, None] * design, self._weights * self._logarithms
-        return math.sqrt(lsq_linear(*weighted, bounds, method="bvls").x[2])
+        return math.sqrt(self._squared_width(self._logarithms, 0.0))
 
     def width_of(self, kernel: Tensor) -> float:
         """Return the standard deviation of the Gaussian that passes as much of these rings as a kernel.
@@ -90,10 +87,34 @@ class Power:
         """
         if len(self._rings) < LEAST_RINGS:
             return 0.0
-        passed = np.abs(np.fft.fft2(kernel[0, 0].cpu().double().numpy(), s=self._shape)) ** 2
         weights = self._weights**2 * self._falls
-        fall = -(weights @ np.log(self._mean(passed))) / (weights @ self._falls)
+        fall = -(weights @ self._passed(kernel)) / (weights @ self._falls)
         return math.sqrt(max(float(fall), 0.0))
+
+    def excess_of(self, kernel: Tensor) -> float:
+        """Return the standard deviation in pixels of the Gaussian by which a kernel blurs too much.
+
+        For a kernel ``(1, 1, kh, kw)`` that sums to one. Without a blur the power of structure falls with a
+        power of the frequency, or faster. If without this kernel it falls more slowly, the kernel takes
+        away more of the high frequencies than the image lacks. Zero where too few rings tell.
+        """
+        if len(self._rings) < LEAST_RINGS:
+            return 0.0
+        left = self._logarithms - self._passed(kernel)
+        return math.sqrt(max(-self._squared_width(left, -math.inf), 0.0))
+
+    def _squared_width(self, logarithms: Real, least: float) -> float:
+        """Fit a power law, blurred by a Gaussian, to logarithms of the power in each ring."""
+        design = np.stack([np.ones(len(self._rings)), -np.log(self._squares) / 2, -self._falls], 1)
+        bounds = ([-np.inf, 0, least], [np.inf, STEEPEST, np.inf])
+        weighted = self._weights[:, None] * design, self._weights * logarithms
+        return float(lsq_linear(*weighted, bounds, method="bvls").x[2])
+
+    def _passed(self, kernel: Tensor) -> Real:
+        """Logarithm of the power that a kernel passes in each ring."""
+        spectrum = np.fft.fft2(kernel[0, 0].cpu().double().numpy(), s=self._shape)
+        passed: Real = np.log(self._mean(np.abs(spectrum) ** 2))
+        return passed
 
     @property
     def _falls(self) -> Real:

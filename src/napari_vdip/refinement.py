@@ -4,12 +4,13 @@ For a fixed kernel the posterior of the latent image has a closed form up to its
 posterior the kernel is a small quadratic problem, so cheap rounds of either do without networks. They
 begin at a coarse scale (see ``coarse_to_fine``) or where networks have led, and go on in the gradient (see
 ``candidate``). In an image with fine detail they begin twice, with strong edges first and with all of them:
-the latter kernel is taken if it predicts better what was left out, by gaps of every width. The kernel is
-revised at half the resolution (see ``half_resolution``).
+the latter kernel is taken if it predicts better what was left out, by gaps of every width. It is revised at
+half the resolution (see ``half_resolution``), and sharpened where it blurs more than the image's power
+allows (see ``power``).
 Where an image has no fine detail, as a dense or a faint specimen under a compact blur, a free kernel may
-be led astray: round Gaussians are tried as well (see ``widths``), no wider than the image's power allows
-(see ``power``). The free kernel is kept if it is no wider than that or bent, and if it predicts better
-what was left out by more than a standard error; without its haze, if it predicts better so.
+be led astray: round Gaussians are tried as well (see ``widths``), no wider than the power allows. The free
+kernel is kept if it is no wider than that or bent, and if it predicts better what was left out by more than
+a standard error; without its haze, if it predicts better so.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from napari_vdip.comparison import LEFT_OUT, is_bent, misfit_of, predicts_better
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
+from napari_vdip.kernel_spectrum import sharpened
 from napari_vdip.latent import PIXEL_ROUNDS, restore
 from napari_vdip.noise import fine_detail, noise_variance
 from napari_vdip.operators import extend, size_of
@@ -52,6 +54,8 @@ FLOOR = 0.05
 """Floor of the gradient, in noise levels, of an image without detail as fine as its pixels."""
 PSF_ERROR = 2e-4
 """Expected sum of the squared errors of its kernel."""
+SHARP_PSF_ERROR = 2e-3
+"""The same in the sharpest image."""
 SMOOTH = 2.0
 """Fine detail, relative to the noise, up to which an image has none."""
 SHARPEST = 5.0
@@ -117,16 +121,19 @@ class Refinement:
             best = yield from (self._plausible(*found) if sharp <= ROUND else self._better(*found))
         else:
             best = found[0]
+        kernel = best.kernel
+        if sharp > ROUND:
+            kernel = sharpened(kernel, Power(image).excess_of(kernel))
         yield from restore(
             image,
-            best.kernel,
+            kernel,
             best.mean,
             pixel_rounds,
             self._rng,
             variance,
             settings.pooling,
             psf_error=psf_error_of(sharp, settings),
-            misfit=misfit_of(image, variance, best.kernel, sharp, settings.pooling, settings.seed),
+            misfit=misfit_of(image, variance, kernel, sharp, settings.pooling, settings.seed),
             step=self._before + self._done,
             steps=self._steps,
         )
@@ -303,7 +310,9 @@ def floor_of(sharp: float, variance: Tensor, settings: Settings) -> float:
 
 def psf_error_of(sharp: float, settings: Settings) -> float:
     """Return the sum of squared errors that is expected of the kernel, for the sharpness of an image."""
-    return PSF_ERROR * sharp**2 if settings.psf_error is None else settings.psf_error
+    if settings.psf_error is not None:
+        return settings.psf_error
+    return PSF_ERROR + relative(sharp) * (SHARP_PSF_ERROR - PSF_ERROR)
 
 
 def kept_amplitude(kernel: Tensor, sharp: float) -> float:

@@ -154,7 +154,7 @@ class Settings:
         None,
         "Sum of the squared errors of the point spread function that is expected where it is estimated. "
         "Larger values leave less ringing, and less contrast of fine detail. None: 0.0002, and more, up to "
-        "0.005, where an image has detail as fine as its pixels.",
+        "0.002, where an image has detail as fine as its pixels.",
         min=0.0,
         max=1.0,
         step=0.001,
@@ -327,7 +327,7 @@ PAPER: dict[str, Any] = {
 PHOTOGRAPH: dict[str, Any] = {
     "refinements": 80,
     "gradient_floor": 0.01,
-    "psf_error": 0.005,
+    "psf_error": 0.002,
     "pooling": 0.0,
     "gaussians": False,
 }
