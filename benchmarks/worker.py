@@ -22,7 +22,7 @@ from napari_vdip.scenes import cells
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BASE = {"psf_shape": 25, "steps": 150, "refinements": 0}
+BASE = {"psf_shape": 25}
 SHOWN, COURSE, HIDDEN = "image", "image and course", "nothing"
 """What the window draws while the run goes on."""
 
@@ -72,7 +72,12 @@ def rate_in_script(size: int, settings: Settings, device: str | None) -> float:
     """Return the steps per second of a run as a script makes it."""
     from napari_vdip import deconvolve
 
-    return settings.steps / deconvolve(cells(size=size).blurred, settings, device=device).seconds
+    return steps_of(settings) / deconvolve(cells(size=size).blurred, settings, device=device).seconds
+
+
+def steps_of(settings: Settings) -> int:
+    """Return how many steps a run takes, of all stages."""
+    return settings.prefit_steps + settings.network_steps + settings.coarse_rounds + settings.rounds
 
 
 def rate_in_napari(size: int, settings: Settings, device: str | None, drawn: str) -> float:
@@ -96,7 +101,7 @@ def rate_in_napari(size: int, settings: Settings, device: str | None, drawn: str
     events.exec()
     seconds = viewer.layers["cells latent"].metadata["napari-vdip"]["seconds"]
     viewer.close()
-    return settings.steps / float(seconds)
+    return steps_of(settings) / float(seconds)
 
 
 if __name__ == "__main__":

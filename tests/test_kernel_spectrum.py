@@ -10,7 +10,7 @@ from napari_vdip.kernel_spectrum import frequencies, nearest, sharpened, spectru
 from napari_vdip.operators import size_of
 from napari_vdip.widths import gaussian
 from test_half_resolution import smooth_kernel
-from test_refinement import bent_kernel
+from test_refinement import bent_kernel, centroid
 
 
 def test_the_spectrum_is_that_of_the_discrete_fourier_transform():
@@ -45,9 +45,14 @@ def test_what_a_gaussian_has_blurred_is_found_again(width):
     assert float((found - truth).abs().sum()) < 0.2 * float((wide - truth).abs().sum())
 
 
-def test_nothing_is_done_for_a_width_of_zero():
-    kernel = bent_kernel(9)
-    assert torch.equal(sharpened(kernel, 0.0), kernel)
+@pytest.mark.parametrize("by", [(0.0, 0.0), (0.5, -0.3)])
+def test_a_kernel_moves_by_parts_of_a_pixel(by):
+    kernel = smooth_kernel()
+    moved = sharpened(kernel, 0.0, by)
+    assert np.array(centroid(moved)) == pytest.approx(np.array(centroid(kernel)) + by, abs=0.02)
+    u = np.fft.fftfreq(64)
+    low = np.hypot(u[:, None], u) < 0.2
+    np.testing.assert_allclose(np.abs(spectrum(moved, u))[low], np.abs(spectrum(kernel, u))[low], atol=5e-3)
 
 
 def test_a_point_stays_a_point():

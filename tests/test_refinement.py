@@ -19,6 +19,7 @@ from napari_vdip.images import Intensities
 from napari_vdip.kernel_spectrum import sharpened
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend, size_of
+from napari_vdip.power import Power
 from napari_vdip.prediction import PART, HeldOut, Prediction
 from napari_vdip.refinement import (
     FLOOR,
@@ -38,6 +39,7 @@ from napari_vdip.refinement import (
     rounds_of,
     sharpness,
     starts_of,
+    to_whole_pixels,
 )
 from napari_vdip.scenes import cells, gaussian_psf, specimen
 from napari_vdip.settings import Settings
@@ -157,8 +159,9 @@ def psnr(estimate, truth):
     return -10 * float(torch.log10(torch.stack(errors).min()))
 
 
-def test_refinement_sharpens_the_image_from_a_mildly_wrong_kernel(scene, rng):
+def test_refinement_sharpens_the_image_from_a_mildly_wrong_kernel(scene, rng, monkeypatch):
     latent, kernel, image = scene
+    monkeypatch.setattr(refinement, "to_whole_pixels", lambda _: (0.0, 0.0))  # `psnr` moves by whole ones
     changes = {"refinements": 50, "gradient_floor": 0.2, "pooling": 0.0, "gaussians": False}
     last = run(image, smoothed(kernel), rng, **changes)[-1]
     truth = crop(latent, (9, 9))
@@ -191,13 +194,18 @@ def test_every_round_yields_a_valid_estimate_and_counts_on(rounds, channels, gau
 
 
 @pytest.mark.parametrize("sharp", [ROUND, SHARPEST])
-def test_the_kernel_of_a_sharp_image_loses_what_it_blurs_too_much(scene, rng, monkeypatch, sharp):
+def test_the_kernel_of_a_sharp_image_loses_what_it_blurs_too_much_and_is_at_whole_pixels(
+    scene, rng, monkeypatch, sharp
+):
     _, kernel, image = scene
     monkeypatch.setattr(refinement, "sharpness", lambda *_: sharp)
     monkeypatch.setattr(refinement.Power, "excess_of", lambda *_: 0.5)
-    *_, found, _, _, _, last = run(image, kernel, rng, refinements=6, gaussians=False)
-    expected = sharpened(found.kernel, 0.5 if sharp > ROUND else 0.0)
-    torch.testing.assert_close(last.kernel, expected)
+    *_, found, _, _, _, last = run(image, smoothed(kernel), rng, refinements=16, gaussians=False)
+    if sharp > ROUND:
+        expected = sharpened(found.kernel, 0.5, to_whole_pixels(found.kernel))
+        torch.testing.assert_close(last.kernel, expected)
+    else:
+        assert torch.equal(last.kernel, found.kernel)
 
 
 def test_the_image_does_not_fall_back_while_the_kernel_is_updated(scene, rng):
@@ -250,7 +258,9 @@ def test_the_second_start_is_taken_if_it_predicts_better_by_all_gaps(rng, monkey
     assert len(seen) == (better.index(False) + 1 if False in better else 3)
     other, kernel = seen[0]
     assert not torch.equal(other, kernel)
-    assert torch.equal(last.kernel, other if all(better) else kernel)
+    chosen = other if all(better) else kernel
+    excess, by = Power(image).excess_of(chosen), to_whole_pixels(chosen)
+    assert torch.equal(last.kernel, sharpened(chosen, excess, by))
 
 
 def test_starts_are_compared_with_what_half_the_resolution_tells_of_both(rng, monkeypatch):

@@ -60,17 +60,19 @@ def nearest(target: Complex, start: Tensor) -> Tensor:
     return least_on_simplex(slope, 1.0, start.cpu().double(), STEPS, support).to(start)
 
 
-def sharpened(kernel: Tensor, width: float) -> Tensor:
-    """Return the kernel that a Gaussian has blurred, as far as it is non-negative.
+def sharpened(kernel: Tensor, width: float, by: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+    """Return the kernel that a Gaussian has blurred, moved, as far as it is non-negative.
 
     Parameters
     ----------
     kernel : Tensor
         ``(1, 1, kh, kw)``, non-negative, sums to one.
     width : float
-        Standard deviation of the Gaussian in pixels; nothing is done for zero.
+        Standard deviation of the Gaussian in pixels.
+    by : tuple of float
+        Rows and columns, each at most about one.
     """
-    if width == 0:
-        return kernel
     u, radius = frequencies(kernel)
-    return nearest(spectrum(kernel, u) * np.exp(0.5 * (2 * np.pi * width * radius) ** 2), kernel)
+    gain = np.exp(0.5 * (2 * np.pi * width * radius) ** 2)
+    turn = np.exp(-2j * np.pi * (u[:, None] * by[0] + u * by[1]))
+    return nearest(gain * turn * spectrum(kernel, u), kernel)

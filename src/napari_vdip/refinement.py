@@ -5,8 +5,8 @@ posterior the kernel is a small quadratic problem, so cheap rounds of either do 
 begin at a coarse scale (see ``coarse_to_fine``) or where networks have led, and go on in the gradient (see
 ``candidate``). In an image with fine detail they begin twice, with strong edges first and with all of them:
 the latter kernel is taken if it predicts better what was left out, by gaps of every width. It is revised at
-half the resolution (see ``half_resolution``), and sharpened where it blurs more than the image's power
-allows (see ``power``).
+half the resolution (see ``half_resolution``), sharpened where it blurs more than the image's power allows
+(see ``power``), and moved by part of a pixel, so that the image need not be when both are centred.
 Where an image has no fine detail, as a dense or a faint specimen under a compact blur, a free kernel may
 be led astray: round Gaussians are tried as well (see ``widths``), no wider than the power allows. The free
 kernel is kept if it is no wider than that or bent, and if it predicts better what was left out by more than
@@ -30,6 +30,7 @@ from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
 from napari_vdip.kernel_spectrum import sharpened
+from napari_vdip.kernels import off_centre
 from napari_vdip.latent import PIXEL_ROUNDS, restore
 from napari_vdip.noise import fine_detail, noise_variance
 from napari_vdip.operators import extend, size_of
@@ -123,7 +124,7 @@ class Refinement:
             best = found[0]
         kernel = best.kernel
         if sharp > ROUND:
-            kernel = sharpened(kernel, Power(image).excess_of(kernel))
+            kernel = sharpened(kernel, Power(image).excess_of(kernel), to_whole_pixels(kernel))
         yield from restore(
             image,
             kernel,
@@ -313,6 +314,12 @@ def psf_error_of(sharp: float, settings: Settings) -> float:
     if settings.psf_error is not None:
         return settings.psf_error
     return PSF_ERROR + relative(sharp) * (SHARP_PSF_ERROR - PSF_ERROR)
+
+
+def to_whole_pixels(kernel: Tensor) -> tuple[float, float]:
+    """Return what moves the centroid of a kernel ``(1, 1, kh, kw)`` to the middle of the nearest pixel."""
+    y, x = off_centre(kernel[0, 0].cpu().numpy())
+    return round(y) - y, round(x) - x
 
 
 def kept_amplitude(kernel: Tensor, sharp: float) -> float:
