@@ -25,7 +25,7 @@ from napari_vdip.posterior import BATCH, Precision
 from napari_vdip.power import Power
 from napari_vdip.prediction import ROUNDS, HeldOut
 from napari_vdip.rates import Measured, Rate
-from napari_vdip.refinement import ROUND
+from napari_vdip.sharpness import ROUND
 from napari_vdip.stack import plan
 from napari_vdip.tensor_memory import TensorCount, peak_memory
 from napari_vdip.widths import FINE, TRIALS

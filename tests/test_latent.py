@@ -17,8 +17,9 @@ from napari_vdip.metrics import aligned_quality
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend
 from napari_vdip.posterior import sparse_precision
-from napari_vdip.refinement import Refinement, sharpness
+from napari_vdip.refinement import Refinement
 from napari_vdip.scenes import cells, gaussian_psf
+from napari_vdip.sharpness import sharpness
 
 KNOWN = plane.Plane.KNOWN_STEPS
 QUICK = {"device": "cpu", "samples": 2}
@@ -89,7 +90,7 @@ def test_the_refinement_ends_with_these_rounds(blurred):
     found = refined[-PIXEL_ROUNDS - 1]
     again = restore(
         image,
-        found.kernel,
+        refined[-1].kernel,
         found.posterior.mean,
         PIXEL_ROUNDS,
         torch.Generator().manual_seed(3),

@@ -85,7 +85,7 @@ def misfit_of(
     kernel : Tensor
         ``(1, 1, kh, kw)``.
     sharp : float
-        See `refinement.sharpness`.
+        See `sharpness.sharpness`.
     pooling : float
         See `HeldOut`.
     seed : int

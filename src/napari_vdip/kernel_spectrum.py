@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_vdip.kernel_update import least_on_simplex
+from napari_vdip.kernels import off_centre
 from napari_vdip.operators import size_of
 from napari_vdip.support import grown, support_of
 
@@ -76,3 +77,9 @@ def sharpened(kernel: Tensor, width: float, by: tuple[float, float] = (0.0, 0.0)
     gain = np.exp(0.5 * (2 * np.pi * width * radius) ** 2)
     turn = np.exp(-2j * np.pi * (u[:, None] * by[0] + u * by[1]))
     return nearest(gain * turn * spectrum(kernel, u), kernel)
+
+
+def to_whole_pixels(kernel: Tensor) -> tuple[float, float]:
+    """Return what moves the centroid of a kernel ``(1, 1, kh, kw)`` to the middle of the nearest pixel."""
+    y, x = off_centre(kernel[0, 0].cpu().numpy())
+    return round(y) - y, round(x) - x

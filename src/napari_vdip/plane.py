@@ -24,8 +24,9 @@ from napari_vdip.posterior import (
     sparse_precision,
     standard_deviation,
 )
-from napari_vdip.refinement import Refinement, psf_error_of, sharpness
+from napari_vdip.refinement import Refinement
 from napari_vdip.search import Search
+from napari_vdip.sharpness import psf_error_of, sharpness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

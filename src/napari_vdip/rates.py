@@ -25,8 +25,8 @@ from napari_vdip.mosaic import searched
 from napari_vdip.operators import extend
 from napari_vdip.plane import Plane
 from napari_vdip.posterior import BATCH, Precision, sparse_precision
-from napari_vdip.refinement import floor_of
 from napari_vdip.search import Search
+from napari_vdip.sharpness import floor_of
 from napari_vdip.tensor_memory import peak_memory
 from napari_vdip.widths import gaussian
 

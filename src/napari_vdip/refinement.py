@@ -29,14 +29,14 @@ from napari_vdip.comparison import LEFT_OUT, is_bent, misfit_of, predicts_better
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
-from napari_vdip.kernel_spectrum import sharpened
-from napari_vdip.kernels import off_centre
+from napari_vdip.kernel_spectrum import sharpened, to_whole_pixels
 from napari_vdip.latent import PIXEL_ROUNDS, restore
-from napari_vdip.noise import fine_detail, noise_variance
-from napari_vdip.operators import extend, size_of
+from napari_vdip.noise import noise_variance
+from napari_vdip.operators import extend
 from napari_vdip.posterior import sparse_precision
 from napari_vdip.power import Power
 from napari_vdip.prediction import HeldOut
+from napari_vdip.sharpness import ROUND, floor_of, kept_amplitude, psf_error_of, sharpness
 from napari_vdip.widths import TRIALS, try_widths
 
 if TYPE_CHECKING:
@@ -51,24 +51,9 @@ SETTLED = 3
 """Updates of the latent image for the kernel of the second candidate, from that for the first one."""
 SHOWN = 4
 """Rounds for the kernel after each of which the latent image follows: to be shown, and at last."""
-FLOOR = 0.05
-"""Floor of the gradient, in noise levels, of an image without detail as fine as its pixels."""
-PSF_ERROR = 2e-4
-"""Expected sum of the squared errors of its kernel."""
-SHARP_PSF_ERROR = 2e-3
-"""The same in the sharpest image."""
-SMOOTH = 2.0
-"""Fine detail, relative to the noise, up to which an image has none."""
-SHARPEST = 5.0
-"""Largest sharpness of an image."""
-ROUND = 1.5
-"""Sharpness up to which round Gaussians are tried. An image with finer detail tells its blur itself, and
-what a kernel does not explain of its edges would decide for a Gaussian."""
 GAPS = (1, 2, 4)
 """Sides in pixels of what is left out, where kernels are compared. Widths are tried with the first. Over
 the narrow ones the neighbours predict an image that is all but free of noise, whatever the kernel."""
-NARROW = 1.25
-"""Standard deviation in pixels of a kernel that half the resolution is too coarse for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,62 +265,6 @@ class Refinement:
         if sum(gains) <= math.hypot(*errors):
             return Answer(gaussian.mean, gaussian.kernel)
         return Answer(mean, kernel)
-
-
-def sharpness(image: Tensor, variance: Tensor) -> float:
-    """Return how much fine detail stands out of the noise, between one and `SHARPEST`.
-
-    For an image ``(1, C, Y, X)`` in [0, 1] and the variance of its noise, of the same shape. It tells what
-    was seen through a lens, whose structure is smooth on the scale of pixels, from photographs, whose edges
-    are one pixel wide. These are blurred by bent tracks, of which more can be wrong than of a spot, and
-    their noise is so weak that what the model leaves out matters more: the variance of both together is
-    taken to be that of the noise times the sharpness.
-    """
-    return min(max(fine_detail(image, variance) / SMOOTH, 1.0) ** 2, SHARPEST)
-
-
-def relative(sharp: float) -> float:
-    """Return a sharpness on a scale from 0, without detail as fine as pixels, to 1, the sharpest."""
-    return (sharp - 1) / (SHARPEST - 1)
-
-
-def floor_of(sharp: float, variance: Tensor, settings: Settings) -> float:
-    """Return the gradient, in [0, 1] units, below which the prior makes no difference.
-
-    The prior is not to sharpen smooth structure; sharp edges tell of their blur only as far as the prior
-    lets them be.
-    """
-    levels = FLOOR / sharp if settings.gradient_floor is None else settings.gradient_floor
-    return levels * float(variance.median().sqrt())
-
-
-def psf_error_of(sharp: float, settings: Settings) -> float:
-    """Return the sum of squared errors that is expected of the kernel, for the sharpness of an image."""
-    if settings.psf_error is not None:
-        return settings.psf_error
-    return PSF_ERROR + relative(sharp) * (SHARP_PSF_ERROR - PSF_ERROR)
-
-
-def to_whole_pixels(kernel: Tensor) -> tuple[float, float]:
-    """Return what moves the centroid of a kernel ``(1, 1, kh, kw)`` to the middle of the nearest pixel."""
-    y, x = off_centre(kernel[0, 0].cpu().numpy())
-    return round(y) - y, round(x) - x
-
-
-def kept_amplitude(kernel: Tensor, sharp: float) -> float:
-    """Return how far a kernel, at half the resolution, keeps the amplitude that the full one has found.
-
-    For a kernel ``(1, 1, kh, kw)`` and the sharpness of its image: from 0, nothing of it, to 1, all of it,
-    for the sharpest image. A kernel narrower than `NARROW` keeps all.
-    """
-    places = [torch.arange(side, device=kernel.device) - side // 2 for side in size_of(kernel)]
-    profiles = kernel[0, 0].sum(1), kernel[0, 0].sum(0)
-    variances = [
-        float((profile * place**2).sum() - (profile * place).sum() ** 2)
-        for profile, place in zip(profiles, places, strict=True)
-    ]
-    narrow = sum(variances) / 2 < NARROW**2
-    return 1.0 if narrow else relative(sharp)
 
 
 def starts_of(settings: Settings, sharp: float) -> tuple[Start, ...]:

@@ -37,7 +37,7 @@ SIDE = 256
 class ResidualMeasures:
     """Measures of the residual, and what a replica of the result has.
 
-    Its unit is what the model leaves unexplained: noise, and in photographs more (`refinement.sharpness`).
+    Its unit is what the model leaves unexplained: noise, and in photographs more (`sharpness.sharpness`).
 
     Attributes
     ----------
@@ -227,7 +227,7 @@ def examined(image: NDArray[Any], window: tuple[int, ...], settings: Settings | 
 def _unexplained(image: NDArray[Any], settings: Settings | None) -> tuple[Array, float]:
     """Return the standard deviation of what a model leaves of ``(Y, X, C)``, and how far beyond noise."""
     from napari_vdip.noise import noise_variance
-    from napari_vdip.refinement import relative, sharpness
+    from napari_vdip.sharpness import relative, sharpness
 
     intensities = Intensities.of(image, (settings or Settings()).headroom)
     tensor = intensities.to_tensor(image)

@@ -87,7 +87,7 @@ def parts_of_run(planes: Plan, size: Size, settings: Settings, sharp: float = 1.
     settings : Settings
         What is done with them; ``psf_source="given"`` if the point spread function is known.
     sharp : float
-        See `refinement.sharpness`: sharp images are not compared with Gaussians.
+        See `sharpness.sharpness`: sharp images are not compared with Gaussians.
     """
     total = len(planes.indices)
     searched = {"plane": total, "channel": len(planes.groups), "given": 0}[settings.psf_source]
