@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from napari_vdip import refinement
 from napari_vdip.coarse_to_fine import EDGES, FAINT
 from napari_vdip.comparison import HAZES, LEFT_OUT, is_bent, misfit_of, predicts_better, without_haze
+from napari_vdip.detail import detail, most_detailed
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.images import Intensities
@@ -334,6 +335,34 @@ def test_pixels_are_left_out_only_where_gaussians_are_wanted_and_there_are_round
     image = blur(pieces(32).float(), gaussian(1.0, (5, 5), torch.device("cpu")))
     run(image, bent_kernel(5, torch.float32), rng, refinements=rounds, gaussians=gaussians)
     assert len(held_out) == made
+
+
+def test_a_large_image_is_compared_in_its_most_detailed_part_and_restored_as_a_whole(monkeypatch, rng):
+    seen = []
+
+    class Noted(HeldOut):
+        def __init__(self, part, *arguments):
+            seen.append(part)
+            super().__init__(part, *arguments)
+
+    monkeypatch.setattr(refinement, "HeldOut", Noted)
+    monkeypatch.setattr("napari_vdip.comparison.JUDGED", 48)
+    monkeypatch.setattr(refinement.Power, "width_of", lambda *_: np.inf)
+    monkeypatch.setattr(refinement, "is_bent", lambda *_: False)  # so that a Gaussian is taken
+    monkeypatch.setattr(refinement, "sharpness", lambda *_: 1.0)
+    image = torch.full((1, 1, 90, 96), 0.4)
+    texture = gaussian_filter(np.random.default_rng(0).normal(size=(48, 48)), 1.5)
+    image[..., 30:78, 42:90] += 0.4 * torch.from_numpy(texture).float()
+    image = image + 2e-3 * torch.randn(image.shape, generator=rng)
+    last = run(image, gaussian(1.5, (7, 7), image.device), rng, refinements=2 * TRIALS + 1)[-1]
+    assert len(seen) == 1 + len(GAPS)
+    region, _ = most_detailed(detail(image, noise_variance(image)), (48, 48))
+    assert [side.start for side in region] == pytest.approx([30, 42], abs=3)
+    assert all(torch.equal(part, image[..., *region]) for part in seen)
+    assert is_round(last.kernel)
+    assert last.posterior.mean.shape == (1, 1, 96, 102)
+    residual = blur(last.posterior.mean, last.kernel) - image
+    assert float(residual.square().mean().sqrt()) < 0.2 * float(image.std())
 
 
 @pytest.mark.parametrize(

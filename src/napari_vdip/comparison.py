@@ -29,10 +29,11 @@ CLEARER = 2.0
 LEFT_OUT = 0.2
 """Part of the pixels that is left out to judge a free kernel: more than for a width, as more depends on
 it."""
+JUDGED = 256
+"""Side in pixels, or two windows of the kernel, of the part of an image that tells all this, the one with
+the most detail: twenty predictions of the whole would take most of the time of a run."""
 MISFIT_GAP = 2
 """Side in pixels of what is left out to judge how far the model fits."""
-JUDGED = 256
-"""Side in pixels, or two windows of the kernel, of the part with the most detail that tells it."""
 FITS = 0.92
 """Error of what is left out, with noise alone relative to that with misfit, below which there is none."""
 
@@ -93,8 +94,7 @@ def misfit_of(
     """
     if sharp <= 1:
         return 1.0
-    region, _ = most_detailed(detail(image, variance), judged_size(size_of(image), size_of(kernel)))
-    image, variance = image[..., *region], variance[..., *region]
+    image, variance = judged_part(image, variance, size_of(kernel))
     with torch.no_grad():
         rng = torch.Generator(image.device).manual_seed(seed)
         held_out = HeldOut(image, variance, pooling, MISFIT_GAP, rng, LEFT_OUT)
@@ -102,7 +102,13 @@ def misfit_of(
     return 1.0 if alone < FITS * both else sharp
 
 
+def judged_part(image: Tensor, variance: Tensor, window: Size) -> tuple[Tensor, Tensor]:
+    """Return the part of an image ``(1, C, Y, X)`` with the most detail, and the variance of its noise."""
+    region, _ = most_detailed(detail(image, variance), judged_size(size_of(image), window))
+    return image[..., *region], variance[..., *region]
+
+
 def judged_size(size: Size, window: Size) -> Size:
-    """Sides of the part of an image that `misfit_of` looks at."""
+    """Sides of that part."""
     height, width = (min(n, max(JUDGED, 2 * w)) for n, w in zip(size, window, strict=True))
     return height, width

@@ -25,7 +25,14 @@ from torch import Tensor
 from napari_vdip.candidate import Candidate, annealed
 from napari_vdip.checkpoint import fill
 from napari_vdip.coarse_to_fine import EDGES, FAINT, Start, from_coarse_to_fine
-from napari_vdip.comparison import LEFT_OUT, is_bent, misfit_of, predicts_better, without_haze
+from napari_vdip.comparison import (
+    LEFT_OUT,
+    is_bent,
+    judged_part,
+    misfit_of,
+    predicts_better,
+    without_haze,
+)
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
@@ -35,7 +42,7 @@ from napari_vdip.noise import noise_variance
 from napari_vdip.operators import extend
 from napari_vdip.posterior import sparse_precision
 from napari_vdip.power import Power
-from napari_vdip.prediction import HeldOut
+from napari_vdip.prediction import PART, HeldOut
 from napari_vdip.sharpness import ROUND, floor_of, kept_amplitude, psf_error_of, sharpness
 from napari_vdip.widths import TRIALS, try_widths
 
@@ -48,7 +55,7 @@ if TYPE_CHECKING:
 HALF_ROUNDS = 30
 """Rounds at half the resolution, if there are more than twice as many for the kernel."""
 SETTLED = 3
-"""Updates of the latent image for the kernel of the second candidate, from that for the first one."""
+"""Updates of the latent image for another kernel, from that for the kernel before."""
 SHOWN = 4
 """Rounds for the kernel after each of which the latent image follows: to be shown, and at last."""
 GAPS = (1, 2, 4)
@@ -171,9 +178,7 @@ class Refinement:
         answers = [Answer(mean, candidates[0].kernel)]
         for candidate in candidates[1:]:
             with torch.no_grad():
-                for _ in range(SETTLED):
-                    mean = self._latent(candidate.kernel, variance, mean)
-            answers.append(Answer(mean, candidate.kernel))
+                answers.append(self._settled(candidate.kernel, answers[-1].mean))
         return answers
 
     def _from_coarse_to_fine(self) -> Generator[Estimate, None, list[Candidate]]:
@@ -207,6 +212,12 @@ class Refinement:
         self._rng.set_state(live["rng"])
         return self._candidates
 
+    def _settled(self, kernel: Tensor, mean: Tensor) -> Answer:
+        """Return another kernel with its latent image, from that of the kernel before."""
+        for _ in range(SETTLED):
+            mean = self._latent(kernel, self._variance, mean)
+        return Answer(mean, kernel)
+
     def _latent(self, kernel: Tensor, noise: Tensor, mean: Tensor) -> Tensor:
         """Latent image for a kernel, nearer to the posterior's mean than the one given."""
         precision = sparse_precision(self._found, kernel, noise.sqrt(), pooling=self._settings.pooling)
@@ -229,10 +240,10 @@ class Refinement:
 
     def _better(self, shown: Answer, other: Answer) -> Generator[Estimate, None, Answer]:
         """Return the answer that is shown, unless the other predicts better by gaps of every width."""
-        pooling, better = self._settings.pooling, True
+        better = True
         for gap in GAPS:
             with torch.no_grad():
-                test = HeldOut(self._image, self._variance, pooling, gap, self._rng, LEFT_OUT)
+                test = self._held_out(gap, LEFT_OUT)
                 better = better and predicts_better(other.kernel, shown.kernel, test)
             yield self._estimate(shown.mean, shown.kernel, self._variance)
         return other if better else shown
@@ -240,10 +251,10 @@ class Refinement:
     def _plausible(self, found: Answer) -> Generator[Estimate, None, Answer]:
         """Return what was found, or a Gaussian, which is not yielded yet."""
         mean, kernel = found.mean, found.kernel
-        image, variance, pooling, rng = self._image, self._variance, self._settings.pooling, self._rng
+        image, variance = self._image, self._variance
         with torch.no_grad():
-            seen = HeldOut(image, variance, pooling, GAPS[0], rng)
-            tests = [HeldOut(image, variance, pooling, gap, rng, LEFT_OUT) for gap in GAPS]
+            seen = self._held_out(GAPS[0], PART)
+            tests = [self._held_out(gap, LEFT_OUT) for gap in GAPS]
         power = Power(image)
         trying = try_widths(seen, self._settings.psf_shape, image.device, power.widest())
         for _ in range(TRIALS):
@@ -262,9 +273,17 @@ class Refinement:
                 gains.append(gain)
                 errors.append(error)
             yield self._estimate(mean, kernel, variance)
-        if sum(gains) <= math.hypot(*errors):
+        if sum(gains) > math.hypot(*errors):
+            return Answer(mean, kernel)
+        if gaussian.mean.shape == mean.shape:  # of all of the image
             return Answer(gaussian.mean, gaussian.kernel)
-        return Answer(mean, kernel)
+        with torch.no_grad():
+            return self._settled(gaussian.kernel, mean)
+
+    def _held_out(self, gap: int, part: float) -> HeldOut:
+        """Return what tells of kernels: the image, or its most detailed part, with some of it left out."""
+        image, variance = judged_part(self._image, self._variance, self._settings.psf_shape)
+        return HeldOut(image, variance, self._settings.pooling, gap, self._rng, part)
 
 
 def starts_of(settings: Settings, sharp: float) -> tuple[Start, ...]:

@@ -138,9 +138,8 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
     kernel, half, comparisons, pixels = rounds_of(settings, sharp)
     starts = len(starts_of(settings, sharp))
     compared = EITHER if starts > 1 else TRIALS + (IMPLAUSIBLE + PLAUSIBLE) / 2
-    restored = (ROUNDS * compared if comparisons else 0) + pixels
     settled = math.ceil(kernel / SHOWN) + (starts - 1) * SETTLED
-    units |= {"kernel": starts * kernel, "mean": settled + restored, "sample": restored}
+    units |= {"kernel": starts * kernel, "mean": settled + pixels, "sample": pixels}
     windows = scales.coarser_windows(window) if settings.coarse_rounds else []
     coarser = [
         Part(at_scale(size, scales.RATIO**number, smaller), smaller, 1, {"kernel": starts * scales.ROUNDS})
@@ -149,14 +148,18 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
     if half:
         smaller = halved_window(window)
         coarser.append(Part((size[0] // 2, size[1] // 2), smaller, 1, {"kernel": starts * half}))
-    return [*coarser, *parts_of_misfit(size, window, sharp), Part(size, window, 1, units)]
+    predicted = [Part(judged_size(size, window), window, 1, predictions(compared))] if comparisons else []
+    return [*coarser, *predicted, *parts_of_misfit(size, window, sharp), Part(size, window, 1, units)]
 
 
 def parts_of_misfit(size: Size, window: Size, sharp: float) -> list[Part]:
     """Return what it takes to tell whether there is misfit, if that is a question."""
-    rounds = ROUNDS * MISFITS
-    judged = Part(judged_size(size, window), window, 1, {"mean": rounds, "sample": rounds})
-    return [judged] if sharp > 1 else []
+    return [Part(judged_size(size, window), window, 1, predictions(MISFITS))] if sharp > 1 else []
+
+
+def predictions(times: float) -> Units:
+    """Return what it takes to predict so many times what is left out."""
+    return {"mean": ROUNDS * times, "sample": ROUNDS * times}
 
 
 def _std_batches(settings: Settings) -> float:
