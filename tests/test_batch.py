@@ -162,7 +162,7 @@ def test_levels_and_ranges_are_those_of_the_whole_image(tmp_path, stack, monkeyp
         levels = ome_zarr.levels(found)
         assert len(levels) == (1 if name == "psf" else 3)
         for one, other in zip(levels, ome_zarr.levels(whole), strict=True):
-            np.testing.assert_allclose(one[:], other[:], rtol=1e-6)  # joint channels sum in another order
+            np.testing.assert_allclose(one[:], other[:], rtol=1e-5)  # joint channels sum in another order
         windows = [
             [channel["window"] for channel in zarr.open_group(path).attrs["ome"]["omero"]["channels"]]
             for path in (found, whole)

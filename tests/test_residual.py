@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import convolve
 
-from napari_vdip import deconvolve, refinement
+from napari_vdip import deconvolve, sharpness
 from napari_vdip.residual import (
     LAGS,
     clipping,
@@ -30,7 +30,7 @@ def test_what_a_photograph_leaves_unexplained_is_more_than_its_noise(monkeypatch
     scene = specimen("nuclei", PSF, size=64, photons=1000.0)
     about = (scene.blurred[..., None], scene.blurred[..., None] + 3.0, PSF)
     under_a_lens = measure_residual(*about)
-    monkeypatch.setattr(refinement, "sharpness", lambda image, variance: 4.0)
+    monkeypatch.setattr(sharpness, "sharpness", lambda image, variance: 4.0)
     photograph = measure_residual(*about)
     assert photograph.chi_square == pytest.approx(under_a_lens.chi_square / 4)
     assert photograph.correlation == pytest.approx(under_a_lens.correlation)
