@@ -103,6 +103,14 @@ class Candidate:
             "support": self.support,
         }
 
+    def norm_ratio(self) -> float:
+        """Return the mean of the absolute latent gradient over the root of its mean square.
+
+        The sparser, the smaller. A blur raises it, as do noise and ringing, so that it tells a kernel that
+        was found from one that was not, whatever their contrast (Krishnan, Tay and Fergus, CVPR 2011).
+        """
+        return float(self.mean.abs().mean() / self.mean.square().mean().sqrt())
+
     def confine(self) -> tuple[int, int]:
         """Confine the kernel to the surroundings of where it is, moved to the middle of its window.
 

@@ -48,15 +48,19 @@ class Start:
     floor: float
 
 
-EDGES = Start((0.05, 0.005), 5.0)
-"""Strong edges count first, and dense texture is not taken for sparse edges, or the kernel would become too
-narrow."""
-FAINT = Start((0.01, 0.001), 0.2)
-"""Everything counts: in an image with few and soft edges `EDGES` would take them for blur."""
+STARTS = (
+    Start((0.05, 0.005), 5.0),
+    Start((0.05, 0.005), 1.0),
+    Start((0.02, 0.02), 5.0),
+    Start((0.01, 0.001), 5.0),
+)
+"""The first suits most images: strong edges count first, and dense texture is not taken for sparse edges, or
+the kernel would become too narrow. Where edges are soft and few they pass for blur, but seldom from all of
+these: with the floor of the finest scale, where strong edges alone count, and where faint ones count as well."""
 
 
 def from_coarse_to_fine(
-    image: Tensor, variance: Tensor, floor: float, settings: Settings, start: Start = EDGES
+    image: Tensor, variance: Tensor, floor: float, settings: Settings, start: Start = STARTS[0]
 ) -> Generator[Estimate, None, Candidate]:
     """Find a kernel scale by scale.
 

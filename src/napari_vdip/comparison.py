@@ -1,4 +1,4 @@
-"""What pixels that are left out tell of kernels: is one better, bent, or with haze, and what it leaves."""
+"""What pixels that are left out tell of a kernel: whether it is bent, or has haze, and what it leaves."""
 
 from __future__ import annotations
 
@@ -36,12 +36,6 @@ MISFIT_GAP = 2
 """Side in pixels of what is left out to judge how far the model fits."""
 FITS = 0.92
 """Error of what is left out, with noise alone relative to that with misfit, below which there is none."""
-
-
-def predicts_better(kernel: Tensor, other: Tensor, held_out: HeldOut) -> bool:
-    """Whether a kernel ``(1, 1, kh, kw)`` predicts better than another by more than a standard error."""
-    gain, error = held_out.predict(kernel).advantage(held_out.predict(other))
-    return gain > error
 
 
 def is_bent(kernel: Tensor, held_out: HeldOut) -> bool:

@@ -3,9 +3,8 @@
 For a fixed kernel the posterior of the latent image has a closed form up to its weights, and for a fixed
 posterior the kernel is a small quadratic problem, so cheap rounds of either do without networks. They
 begin at a coarse scale (see ``coarse_to_fine``) or where networks have led, and go on in the gradient (see
-``candidate``). In an image with fine detail they begin twice, with strong edges first and with all of them:
-the latter kernel is taken if it predicts better what was left out, by gaps of every width. It is revised at
-half the resolution (see ``half_resolution``), sharpened where it blurs more than the image's power allows
+``candidate``). In an image with fine detail they begin from several `STARTS`, and the kernel is kept that
+leaves the sparsest gradient. It is revised at half the resolution (see ``half_resolution``), sharpened where it blurs more than the image's power allows
 (see ``power``), and moved by part of a pixel, so that the image need not be when both are centred.
 Where an image has no fine detail, as a dense or a faint specimen under a compact blur, a free kernel may
 be led astray: round Gaussians are tried as well (see ``widths``), no wider than the power allows. The free
@@ -24,13 +23,12 @@ from torch import Tensor
 
 from napari_vdip.candidate import Candidate, annealed
 from napari_vdip.checkpoint import fill
-from napari_vdip.coarse_to_fine import EDGES, FAINT, Start, from_coarse_to_fine
+from napari_vdip.coarse_to_fine import STARTS, Start, from_coarse_to_fine
 from napari_vdip.comparison import (
     LEFT_OUT,
     is_bent,
     judged_part,
     misfit_of,
-    predicts_better,
     without_haze,
 )
 from napari_vdip.estimate import Estimate
@@ -55,7 +53,9 @@ if TYPE_CHECKING:
 HALF_ROUNDS = 30
 """Rounds at half the resolution, if there are more than twice as many for the kernel."""
 SETTLED = 3
-"""Updates of the latent image for another kernel, from that for the kernel before."""
+"""Updates of the latent image for a Gaussian, from that for another kernel."""
+SPARSER = 0.985
+"""Norm ratio of another start's gradient, relative to that of the first, below which its kernel is kept."""
 SHOWN = 4
 """Rounds for the kernel after each of which the latent image follows: to be shown, and at last."""
 GAPS = (1, 2, 4)
@@ -111,16 +111,14 @@ class Refinement:
         if half_rounds:
             found = yield from self._revised(found, half_rounds)
         if comparisons:
-            best = yield from (self._plausible(*found) if sharp <= ROUND else self._better(*found))
-        else:
-            best = found[0]
-        kernel = best.kernel
+            found = yield from self._plausible(found)
+        kernel = found.kernel
         if sharp > ROUND:
             kernel = sharpened(kernel, Power(image).excess_of(kernel), to_whole_pixels(kernel))
         yield from restore(
             image,
             kernel,
-            best.mean,
+            found.mean,
             pixel_rounds,
             self._rng,
             variance,
@@ -151,8 +149,8 @@ class Refinement:
 
     def _matched(
         self, start: Estimate | None, checkpoint: Checkpoint | None, rounds: int
-    ) -> Generator[Estimate, None, list[Answer]]:
-        """Find the kernel at full resolution from every start, that of the images shown first."""
+    ) -> Generator[Estimate, None, Answer]:
+        """Find the kernel at full resolution from every start; shown is that of the first."""
         image, variance = self._image, self._variance
         if checkpoint:
             candidates, mean = self._resumed(checkpoint), checkpoint.estimate.posterior.mean
@@ -175,11 +173,11 @@ class Refinement:
                     mean = self._latent(candidates[0].kernel, noise, mean)
             yield self._estimate(mean, candidates[0].kernel, noise)
         self._candidates = []
-        answers = [Answer(mean, candidates[0].kernel)]
-        for candidate in candidates[1:]:
-            with torch.no_grad():
-                answers.append(self._settled(candidate.kernel, answers[-1].mean))
-        return answers
+        best = sparsest(candidates)
+        if best is candidates[0]:
+            return Answer(mean, best.kernel)
+        with torch.no_grad():
+            return self._settled(best.kernel, self._found, math.ceil(rounds / SHOWN))
 
     def _from_coarse_to_fine(self) -> Generator[Estimate, None, list[Candidate]]:
         """Return a candidate for each start, which advance side by side."""
@@ -212,9 +210,9 @@ class Refinement:
         self._rng.set_state(live["rng"])
         return self._candidates
 
-    def _settled(self, kernel: Tensor, mean: Tensor) -> Answer:
-        """Return another kernel with its latent image, from that of the kernel before."""
-        for _ in range(SETTLED):
+    def _settled(self, kernel: Tensor, mean: Tensor, updates: int) -> Answer:
+        """Return a kernel with its latent image, from the one given."""
+        for _ in range(updates):
             mean = self._latent(kernel, self._variance, mean)
         return Answer(mean, kernel)
 
@@ -223,30 +221,17 @@ class Refinement:
         precision = sparse_precision(self._found, kernel, noise.sqrt(), pooling=self._settings.pooling)
         return precision.mean(self._image, mean)
 
-    def _revised(self, answers: list[Answer], rounds: int) -> Generator[Estimate, None, list[Answer]]:
-        """Return the answers with what half the resolution tells of their kernels."""
+    def _revised(self, found: Answer, rounds: int) -> Generator[Estimate, None, Answer]:
+        """Return what was found with what half the resolution tells of its kernel."""
+        mean, kernel = found.mean, found.kernel
         with torch.no_grad():
-            halves = [HalfResolution(self._image, answer.mean, answer.kernel) for answer in answers]
+            half = HalfResolution(self._image, mean, kernel)
         for number in range(1, rounds + 1):
             with torch.no_grad():
-                for half in halves:
-                    half.advance(number / rounds)
-            yield self._estimate(answers[0].mean, answers[0].kernel, self._variance)
+                half.advance(number / rounds)
+            yield self._estimate(mean, kernel, self._variance)
         with torch.no_grad():
-            return [
-                Answer(answer.mean, half.merged(answer.kernel, kept_amplitude(answer.kernel, self._sharp)))
-                for answer, half in zip(answers, halves, strict=True)
-            ]
-
-    def _better(self, shown: Answer, other: Answer) -> Generator[Estimate, None, Answer]:
-        """Return the answer that is shown, unless the other predicts better by gaps of every width."""
-        better = True
-        for gap in GAPS:
-            with torch.no_grad():
-                test = self._held_out(gap, LEFT_OUT)
-                better = better and predicts_better(other.kernel, shown.kernel, test)
-            yield self._estimate(shown.mean, shown.kernel, self._variance)
-        return other if better else shown
+            return Answer(mean, half.merged(kernel, kept_amplitude(kernel, self._sharp)))
 
     def _plausible(self, found: Answer) -> Generator[Estimate, None, Answer]:
         """Return what was found, or a Gaussian, which is not yielded yet."""
@@ -278,7 +263,7 @@ class Refinement:
         if gaussian.mean.shape == mean.shape:  # of all of the image
             return Answer(gaussian.mean, gaussian.kernel)
         with torch.no_grad():
-            return self._settled(gaussian.kernel, mean)
+            return self._settled(gaussian.kernel, mean, SETTLED)
 
     def _held_out(self, gap: int, part: float) -> HeldOut:
         """Return what tells of kernels: the image, or its most detailed part, with some of it left out."""
@@ -286,29 +271,31 @@ class Refinement:
         return HeldOut(image, variance, self._settings.pooling, gap, self._rng, part)
 
 
-def starts_of(settings: Settings, sharp: float) -> tuple[Start, ...]:
-    """Return where the kernel begins, for the sharpness of an image: twice where edges can tell.
+def sparsest(candidates: list[Candidate]) -> Candidate:
+    """Return the candidate of the sparsest gradient, or the first if that is next to as sparse."""
+    first = candidates[0]
+    best = min(candidates, key=Candidate.norm_ratio)
+    return best if best.norm_ratio() < SPARSER * first.norm_ratio() else first
 
-    The second start is for images of few and soft edges, and only where there are no networks. Where
-    Gaussians are tried, these are the other answer.
+
+def starts_of(settings: Settings, sharp: float) -> tuple[Start, ...]:
+    """Return where the kernel begins, for the sharpness of an image.
+
+    Where Gaussians are tried, these are the other answer.
     """
-    twice = settings.coarse_rounds and sharp > ROUND and settings.rounds_of_refinement > 2 * TRIALS
-    return (EDGES, FAINT) if twice else (EDGES,)
+    return STARTS if settings.coarse_rounds and sharp > ROUND else STARTS[:1]
 
 
 def rounds_of(settings: Settings, sharp: float = 1.0) -> tuple[int, int, int, int]:
     """Return the rounds for the kernel at both resolutions, for comparisons, for the latent image.
 
-    For the sharpness of an image: where less is compared, the kernel has the rounds.
+    For the sharpness of an image: where nothing is compared, the kernel has the rounds.
 
     Those from coarse to fine, which come before where there are no networks, are not counted.
     """
     rounds = settings.rounds_of_refinement
-    comparisons = 0
-    if len(starts_of(settings, sharp)) > 1:
-        comparisons = len(GAPS)
-    elif settings.gaussians and sharp <= ROUND and rounds > 2 * TRIALS:
-        comparisons = TRIALS + len(GAPS)
+    compared = settings.gaussians and sharp <= ROUND and rounds > 2 * TRIALS
+    comparisons = TRIALS + len(GAPS) if compared else 0
     kernel = max(rounds - comparisons - PIXEL_ROUNDS, 1)
     half = HALF_ROUNDS if kernel > 2 * HALF_ROUNDS else 0
     return kernel - half, half, comparisons, rounds - kernel - comparisons

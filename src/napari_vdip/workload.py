@@ -18,7 +18,7 @@ from napari_vdip.mosaic import is_large, search_size, tile_layout
 from napari_vdip.plane import WEIGHT_ROUNDS, Plane
 from napari_vdip.posterior import BATCH
 from napari_vdip.prediction import ROUNDS
-from napari_vdip.refinement import GAPS, SETTLED, SHOWN, rounds_of, starts_of
+from napari_vdip.refinement import GAPS, SHOWN, rounds_of, starts_of
 from napari_vdip.tiling import segments
 from napari_vdip.widths import TRIALS
 
@@ -40,8 +40,6 @@ Units = dict[Unit, float]
 """How often each is done."""
 
 
-EITHER = (2 + 2 * len(GAPS)) / 2
-"""Predictions of two starts' kernels: by one gap if the first is better, and by all if it may not be."""
 MISFITS = 2
 """Predictions with and without misfit of an image that is sharper than its noise."""
 IMPLAUSIBLE, PLAUSIBLE = TURNS, 1 + len(HAZES) + 2 * len(GAPS)
@@ -137,9 +135,10 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
         return [Part(size, window, 1, units)]
     kernel, half, comparisons, pixels = rounds_of(settings, sharp)
     starts = len(starts_of(settings, sharp))
-    compared = EITHER if starts > 1 else TRIALS + (IMPLAUSIBLE + PLAUSIBLE) / 2
-    settled = math.ceil(kernel / SHOWN) + (starts - 1) * SETTLED
-    units |= {"kernel": starts * kernel, "mean": settled + pixels, "sample": pixels}
+    compared = TRIALS + (IMPLAUSIBLE + PLAUSIBLE) / 2
+    shown = math.ceil(kernel / SHOWN)
+    settled = shown * (starts - 1) / starts  # any start may be the one, and the first has been shown
+    units |= {"kernel": starts * kernel, "mean": shown + settled + pixels, "sample": pixels}
     windows = scales.coarser_windows(window) if settings.coarse_rounds else []
     coarser = [
         Part(at_scale(size, scales.RATIO**number, smaller), smaller, 1, {"kernel": starts * scales.ROUNDS})
@@ -147,7 +146,7 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
     ]
     if half:
         smaller = halved_window(window)
-        coarser.append(Part((size[0] // 2, size[1] // 2), smaller, 1, {"kernel": starts * half}))
+        coarser.append(Part((size[0] // 2, size[1] // 2), smaller, 1, {"kernel": half}))
     predicted = [Part(judged_size(size, window), window, 1, predictions(compared))] if comparisons else []
     return [*coarser, *predicted, *parts_of_misfit(size, window, sharp), Part(size, window, 1, units)]
 
