@@ -12,7 +12,7 @@ import napari_vdip.plane as plane
 from napari_vdip import Settings, deconvolve, latent
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
-from napari_vdip.latent import DARK_SIDE, PIXEL_ROUNDS, darkest, restore
+from napari_vdip.latent import DARK_SIDE, NEARER, PIXEL_ROUNDS, darkest, restore
 from napari_vdip.metrics import aligned_quality
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend
@@ -72,14 +72,36 @@ def test_every_round_counts_on_and_keeps_the_kernel(blurred, rng):
 
 
 @pytest.mark.parametrize("pooling", [0.0, 1.0])
-def test_without_a_start_the_first_round_has_the_weights_of_the_blurred_image(pooling, blurred, rng):
+@pytest.mark.parametrize(("misfit", "shared"), [(1.0, 1.0), (4.0, NEARER)])
+def test_without_a_start_the_first_mean_has_the_weights_of_the_blurred_image(
+    pooling, misfit, shared, blurred, rng, monkeypatch
+):
+    monkeypatch.setattr(latent, "UPDATES", 1)
     image, kernel = blurred
-    variance = noise_variance(image)
-    first = next(restore(image, kernel, None, 1, rng, variance, pooling, psf_error=1e-3, misfit=4.0))
+    noise = (misfit * noise_variance(image)).sqrt()
+    first = next(
+        restore(image, kernel, None, 1, rng, noise_variance(image), pooling, psf_error=1e-3, misfit=misfit)
+    )
     canvas = extend(image, (5, 7))
-    precision = sparse_precision(canvas, kernel, 2 * variance.sqrt(), pooling=pooling, psf_error=1e-3)
-    expected = precision.mean(image, canvas)
-    assert torch.equal(first.posterior.mean, expected)
+    precision = sparse_precision(canvas, kernel, noise, pooling=shared * pooling, psf_error=1e-3)
+    assert torch.equal(first.posterior.mean, precision.mean(image, canvas))
+
+
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize(("misfit", "updates"), [(1.0, 1), (4.0, 3)])
+def test_a_round_has_several_updates_where_a_model_leaves_more_than_noise(
+    started, misfit, updates, blurred, monkeypatch
+):
+    image, kernel = blurred
+    start = extend(image, (5, 7)) if started else None
+
+    def restored(rounds, at_a_time):
+        monkeypatch.setattr(latent, "UPDATES", at_a_time)
+        rng = torch.Generator().manual_seed(1)
+        *_, last = restore(image, kernel, start, rounds, rng, noise_variance(image), 1.0, misfit=misfit)
+        return last.posterior.mean
+
+    assert torch.equal(restored(2, 3), restored(2 * updates, 1))
 
 
 def test_the_refinement_ends_with_these_rounds(blurred):

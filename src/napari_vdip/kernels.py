@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 CENTRING_ROUNDS = 3
-"""What leaves the window and what is clipped moves the centroid a little, so one round is not enough."""
+"""What is clipped moves the centroid a little, so one round is not enough."""
 
 
 def off_centre(psf: NDArray[np.floating]) -> tuple[float, float]:
@@ -38,15 +38,17 @@ def centred(psf: NDArray[np.floating]) -> tuple[Array, tuple[float, float]]:
     Returns
     -------
     array
-        The centred point spread function.
+        The centred point spread function. What leaves its window is cut off.
     tuple of float
         ``(y, x)`` by which it was moved. The latent image belongs moved by the opposite.
     """
-    by = (0.0, 0.0)
+    room = max(psf.shape)  # for all to stay while it is moved: what is cut off would move the centroid
+    padded, by = np.pad(psf, room), (0.0, 0.0)
     for _ in range(CENTRING_ROUNDS):
-        y, x = off_centre(moved(psf, by))
+        y, x = off_centre(moved(padded, by))
         by = (by[0] - y, by[1] - x)
-    return moved(psf, by), by
+    inside = moved(padded, by)[room:-room, room:-room]
+    return inside / inside.sum(), by
 
 
 def odd(psf: NDArray[np.floating]) -> NDArray[np.floating]:

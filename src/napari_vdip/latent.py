@@ -29,6 +29,11 @@ DARK_WEIGHT = 0.1
 PIXEL_ROUNDS = 4
 """Rounds in which the weights follow the latent image: a compromise. More of them serve smooth scenes; in
 faint images they sharpen noise."""
+UPDATES = 4
+"""Updates in each of them where a model leaves more than noise: where that is allowed for, noise is not
+sharpened..."""
+NEARER = 0.5
+"""...and part of the distance over which neighbours share their weights there: edges are one pixel wide."""
 
 
 def restore(
@@ -78,22 +83,27 @@ def restore(
     """
     steps = step + rounds if steps is None else steps
     noise = (misfit * variance).sqrt()
+    updates = UPDATES if misfit > 1 else 1
+    pooling *= NEARER if misfit > 1 else 1
     pull = DARK_WEIGHT / noise.square().mean((-2, -1), keepdim=True)
     level = darkest(image)
     blurred = extend(image, size_of(kernel))
     mean = blurred if start is None else start
     with torch.no_grad():
         precision = sparse_precision(blurred, kernel, noise, pooling=pooling, psf_error=psf_error)
+    sampled = start is not None
     for done in range(1, rounds + 1):
-        with torch.no_grad():  # never across a yield, where the caller's code runs
-            if done > 1 or start is not None:
-                samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), rng)
-                variances = gradient_variances(samples)
-                precision = sparse_precision(
-                    mean, kernel, noise, variances, pooling=pooling, psf_error=psf_error
-                )
-                precision = replace(precision, pull=pull * (mean < level), level=level)
-            mean = precision.mean(image, mean)
+        for _ in range(updates):
+            with torch.no_grad():  # never across a yield, where the caller's code runs
+                if sampled:
+                    samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), rng)
+                    variances = gradient_variances(samples)
+                    precision = sparse_precision(
+                        mean, kernel, noise, variances, pooling=pooling, psf_error=psf_error
+                    )
+                    precision = replace(precision, pull=pull * (mean < level), level=level)
+                mean = precision.mean(image, mean)
+            sampled = True
         terms = {"noise": variance.mean().sqrt()}
         yield Estimate("refinement", step + done, steps, Posterior(mean), kernel, terms)
 

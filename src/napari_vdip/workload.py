@@ -14,6 +14,7 @@ from napari_vdip import scales
 from napari_vdip.coarse_to_fine import at_scale
 from napari_vdip.comparison import HAZES, TURNS, judged_size
 from napari_vdip.half_resolution import halved_window
+from napari_vdip.latent import UPDATES
 from napari_vdip.mosaic import is_large, search_size, tile_layout
 from napari_vdip.plane import WEIGHT_ROUNDS, Plane
 from napari_vdip.posterior import BATCH
@@ -102,8 +103,8 @@ def parts_of_run(planes: Plan, size: Size, settings: Settings, sharp: float = 1.
 
 def parts_of_plane(size: Size, settings: Settings, known: bool, sharp: float = 1.0) -> list[Part]:
     """Return the parts of one plane, whose kernel is known or not."""
-    window, std, known_steps = settings.psf_shape, _std_batches(settings), Plane.KNOWN_STEPS
-    restored: Units = {"mean": known_steps, "sample": known_steps - 1 + std, "finish": 1}
+    window, std, updates = settings.psf_shape, _std_batches(settings), Plane.KNOWN_STEPS * updates_of(sharp)
+    restored: Units = {"mean": updates, "sample": updates - 1 + std, "finish": 1}
     if not is_large(size, settings, known):
         if known:
             return [*parts_of_misfit(size, window, sharp), Part(size, window, 1, {"begin": 1, **restored})]
@@ -138,7 +139,8 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
     compared = TRIALS + (IMPLAUSIBLE + PLAUSIBLE) / 2
     shown = math.ceil(kernel / SHOWN)
     settled = shown * (starts - 1) / starts  # any start may be the one, and the first has been shown
-    units |= {"kernel": starts * kernel, "mean": shown + settled + pixels, "sample": pixels}
+    updates = pixels * updates_of(sharp)
+    units |= {"kernel": starts * kernel, "mean": shown + settled + updates, "sample": updates}
     windows = scales.coarser_windows(window) if settings.coarse_rounds else []
     coarser = [
         Part(at_scale(size, scales.RATIO**number, smaller), smaller, 1, {"kernel": starts * scales.ROUNDS})
@@ -154,6 +156,11 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
 def parts_of_misfit(size: Size, window: Size, sharp: float) -> list[Part]:
     """Return what it takes to tell whether there is misfit, if that is a question."""
     return [Part(judged_size(size, window), window, 1, predictions(MISFITS))] if sharp > 1 else []
+
+
+def updates_of(sharp: float) -> int:
+    """Return the updates in a round for the latent image; fewer, if what is sharp is fine texture."""
+    return UPDATES if sharp > 1 else 1
 
 
 def predictions(times: float) -> Units:
