@@ -25,7 +25,7 @@ from napari_vdip.prediction import PART, HeldOut, Prediction
 from napari_vdip.refinement import GAPS, HALF_ROUNDS, PIXEL_ROUNDS, Refinement, rounds_of, starts_of
 from napari_vdip.scenes import cells, gaussian_psf, specimen
 from napari_vdip.settings import Settings
-from napari_vdip.sharpness import ROUND, SHARPEST, sharpness
+from napari_vdip.sharpness import ROUND, SHARPEST
 from napari_vdip.support import cleared
 from napari_vdip.widths import TRIALS, gaussian
 

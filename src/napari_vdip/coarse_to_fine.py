@@ -54,9 +54,9 @@ STARTS = (
     Start((0.02, 0.02), 5.0),
     Start((0.01, 0.001), 5.0),
 )
-"""The first suits most images: strong edges count first, and dense texture is not taken for sparse edges, or
-the kernel would become too narrow. Where edges are soft and few they pass for blur, but seldom from all of
-these: with the floor of the finest scale, where strong edges alone count, and where faint ones count as well."""
+"""The first suits most images: strong edges count first, and dense texture is not taken for sparse edges,
+or the kernel would become too narrow. Where edges are soft and few they pass for blur, but seldom from all
+of these: with the floor of the finest scale, with strong edges throughout, and with faint ones at once."""
 
 
 def from_coarse_to_fine(
