@@ -107,7 +107,7 @@ def assert_same(one, other):
         ("default", COARSE, 1),  # begins anew
         ("default", COARSE + 1, COARSE + 1),
         ("default", COARSE + 30, COARSE + 30),
-        ("default", COARSE + 99, COARSE + 63),  # the last round of both starts at full resolution
+        ("default", COARSE + 99, COARSE + 66),  # the last round of all starts at full resolution
         ("compared", COARSE + 58, COARSE + 42),
         ("given", KNOWN - 1, 1),
         ("given", 3 * KNOWN, 2 * KNOWN + 1),

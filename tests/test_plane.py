@@ -10,7 +10,7 @@ from scipy.signal import fftconvolve
 
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
-from napari_vdip.kernels import centred, off_centre
+from napari_vdip.kernels import centred, moved, off_centre
 from napari_vdip.plane import Plane
 from napari_vdip.settings import Settings
 
@@ -24,7 +24,7 @@ def comet(at=(0, 0)):
     kernel = np.zeros(SHAPE)
     kernel[4, 3:8] = [1, 4, 2, 1, 0.5]
     kernel[5, 4] = 2
-    return np.roll(centred(gaussian_filter(kernel, 0.6))[0], at, (0, 1))
+    return moved(centred(gaussian_filter(kernel, 0.6))[0], at)
 
 
 @pytest.fixture

@@ -137,10 +137,9 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
     kernel, half, comparisons, pixels = rounds_of(settings, sharp)
     starts = len(starts_of(settings, sharp))
     compared = TRIALS + (IMPLAUSIBLE + PLAUSIBLE) / 2
-    shown = math.ceil(kernel / SHOWN)
-    settled = shown * (starts - 1) / starts  # any start may be the one, and the first has been shown
+    shown = math.ceil(kernel / SHOWN) * (2 if starts > 1 else 1)  # of the first, and then of another
     updates = pixels * updates_of(sharp)
-    units |= {"kernel": starts * kernel, "mean": shown + settled + updates, "sample": updates}
+    units |= {"kernel": starts * kernel, "mean": shown + updates, "sample": updates}
     windows = scales.coarser_windows(window) if settings.coarse_rounds else []
     coarser = [
         Part(at_scale(size, scales.RATIO**number, smaller), smaller, 1, {"kernel": starts * scales.ROUNDS})
