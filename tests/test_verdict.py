@@ -104,8 +104,8 @@ def test_too_narrow_a_kernel_cannot_be_seen():
     assert verdict(seen(), gaussian_psf(13, 1.1)).answer == "good"
 
 
-SOUND = ResidualMeasures(0.9, 0.9, -0.1, -0.1, 0.0, 1.0, 100.0, 0.0, ((0, 96), (0, 96)))
-PHOTOGRAPH = replace(SOUND, chi_square=0.5, beyond_noise=1.0)
+SOUND = ResidualMeasures(0.9, 0.9, -0.1, -0.1, 0.0, 1.0, 100.0, 0.0, 0.0, ((0, 96), (0, 96)))
+PHOTOGRAPH = replace(SOUND, psf_error=0.002, beyond_noise=1.0)
 FITTING = measure_psf(gaussian_psf(13, 1.5))
 NARROW = measure_psf(gaussian_psf(13, 0.5))
 
@@ -120,13 +120,11 @@ NARROW = measure_psf(gaussian_psf(13, 0.5))
         ({"residual": replace(SOUND, correlation=0.1, deviation=2.0)}, "good", "noise leaves"),
         ({"residual": replace(SOUND, correlation=-0.09, deviation=9.0)}, "good", "noise leaves"),
         ({"residual": replace(PHOTOGRAPH, correlation=0.3, deviation=90.0)}, "good", "own errors leave"),
-        (
-            {"residual": replace(PHOTOGRAPH, chi_square=0.9)},
-            "look closer",
-            "noise and the model's own",
-        ),
-        ({"residual": replace(PHOTOGRAPH, chi_square=1.1)}, "do not trust", "1.22 times"),
-        ({"residual": replace(PHOTOGRAPH, chi_square=0.9, beyond_noise=0.1)}, "good", "own errors leave"),
+        ({"residual": replace(PHOTOGRAPH, chi_square=9.0)}, "good", "own errors leave"),
+        ({"residual": replace(PHOTOGRAPH, psf_error=0.006)}, "look closer", "sum to 0.006"),
+        ({"residual": replace(PHOTOGRAPH, psf_error=0.02)}, "do not trust", "sum to 0.02"),
+        ({"residual": replace(PHOTOGRAPH, psf_error=0.02, beyond_noise=0.1)}, "good", "own errors leave"),
+        ({"residual": replace(SOUND, psf_error=0.02)}, "good", "noise leaves"),
         ({"residual": None}, "look closer", "unknown"),
         ({"clipped": Clipping(0.02, 0.0)}, "look closer", "2.0%"),
         ({"clipped": Clipping(0.0, 0.3)}, "look closer", "30.0%"),

@@ -111,6 +111,11 @@ def residual_facts(found: Diagnosis) -> dict[str, str]:
             "whiteness": f"{residual.whiteness:.1f}, where a right result leaves about 1",
             "signal to noise": f"{residual.signal_to_noise:.3g} (variances)",
         }
+        if residual.beyond_noise:
+            facts["beyond noise"] = (
+                "what squared errors of the point spread function would leave that sum to "
+                f"{residual.psf_error:.2g}"
+            )
     if clipped:
         high, low = (f"{part:.2%}" if part else "none" for part in (clipped.highest, clipped.lowest))
         facts["clipped input"] = f"{high} at the highest, {low} at the lowest value"

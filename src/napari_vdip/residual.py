@@ -22,6 +22,7 @@ from napari_vdip.settings import Settings
 if TYPE_CHECKING:
     import torch
 
+    from napari_vdip.plane import Restored
     from napari_vdip.tiling import Region
 
 Array = NDArray[np.float64]
@@ -55,6 +56,8 @@ class ResidualMeasures:
     beyond_noise : float
         How far the model leaves more than noise unexplained: from 0, not at all, to 1, as in the sharpest
         images.
+    psf_error : float
+        Sum of the squared errors of the point spread function that would leave what is more than noise.
     region : tuple of tuple of int
         First and end of the rows and of the columns that were examined.
     """
@@ -67,6 +70,7 @@ class ResidualMeasures:
     whiteness: float
     signal_to_noise: float
     beyond_noise: float
+    psf_error: float
     region: tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -134,21 +138,27 @@ def measure_residual(
     device : torch.device, optional
         Where to restore it; the CPU if not given.
     """
+    from napari_vdip.posterior import MEAN_SPECTRUM
+
     region = examined(image, psf.shape, settings)
     image, reblurred = image[region], reblurred[region]
     deviation, beyond_noise = _unexplained(image, settings)
     seed = settings.seed if settings else 0
     noise = np.random.default_rng(seed).normal(0, 1, image.shape) * deviation
     replica = (reblurred + noise).astype(np.float32)
-    restored = _reblurred(replica, psf, settings, device)
-    found = (reblurred - np.asarray(image, np.float64)) / deviation
-    expected = (restored - replica) / _unexplained(replica, settings)[0]
+    restored = _restored(replica, psf, settings, device)
+    residual = reblurred - np.asarray(image, np.float64)
+    found = residual / deviation
+    expected = (restored.reblurred - replica) / _unexplained(replica, settings)[0]
     one, other = correlations(found), correlations(expected)
     # Each is the mean of n products: a variance of 1 / n, and twice that for the difference of two.
     error = math.sqrt(2 / image.size)
     below, beside = LAGS.index((1, 0)), LAGS.index((0, 1))
     near, near_expected = ((c[below] + c[beside]) / 2 for c in (one, other))
     power = float(np.mean(deviation**2))
+    noise_power = float(np.mean(noise_deviation(image, settings) ** 2))
+    gradient_power = sum(float(np.mean(np.diff(restored.latent, axis=axis) ** 2)) for axis in (0, 1))
+    beyond = max(float(np.mean(residual**2)) - noise_power, 0.0)
     return ResidualMeasures(
         chi_square=float(np.mean(found**2)),
         expected_chi_square=float(np.mean(expected**2)),
@@ -158,6 +168,7 @@ def measure_residual(
         whiteness=float(np.mean((one - other) ** 2) / error**2),
         signal_to_noise=float(np.mean(image.var((0, 1), dtype=np.float64))) / power - 1,
         beyond_noise=beyond_noise,
+        psf_error=MEAN_SPECTRUM * beyond / gradient_power if gradient_power else 0.0,
         region=tuple((side.start, side.stop) for side in region),  # type: ignore[arg-type]
     )
 
@@ -236,13 +247,13 @@ def _unexplained(image: NDArray[Any], settings: Settings | None) -> tuple[Array,
     return intensities.to_deviation((sharp * variance).sqrt()).astype(np.float64), relative(sharp)
 
 
-def _reblurred(
+def _restored(
     image: NDArray[np.float32],
     psf: NDArray[np.floating],
     settings: Settings | None,
     device: torch.device | None,
-) -> NDArray[np.float32]:
-    """Restore ``(Y, X, C)`` with a point spread function, and blur it again."""
+) -> Restored:
+    """Restore ``(Y, X, C)`` with a point spread function."""
     import torch
 
     from napari_vdip.deconvolution import kernel_of
@@ -260,4 +271,4 @@ def _reblurred(
     )
     plane = Plane(image, known, device, kernel_of(psf, device))
     *_, last = plane.estimates()
-    return plane.preview(last).reblurred
+    return plane.preview(last)

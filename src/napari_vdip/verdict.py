@@ -19,9 +19,11 @@ Answer = Literal["good", "look closer", "do not trust", "blank"]
 ANSWERS: tuple[Answer, ...] = ("good", "look closer", "do not trust")
 """Of what was estimated, from the best to the worst."""
 MISFIT = (1.15, 1.25)
-"""Chi-square relative to the expected one above which to look closer, and not to trust..."""
-MISFIT_SHARP = (0.85, 1.15)
-"""...and of the sharpest images, where the model allows for more than noise: a right result leaves less."""
+"""Chi-square relative to the expected one above which to look closer, and not to trust."""
+WRONG_PSF = (0.005, 0.008)
+"""The same of the sum of squared errors of the point spread function that would leave the residual of..."""
+SHARP = 0.125
+"""...images that leave more beyond noise than this: edges as fine as pixels show what is wrong with it."""
 STRUCTURE = 0.03
 """Difference of the neighbours' correlation from the expected one above which to look closer..."""
 SIGNIFICANT = 3.0
@@ -146,17 +148,24 @@ def _of_residual(residual: ResidualMeasures) -> list[tuple[int, str]]:
                 f"The input has {max(snr, 0):.1f} times the variance of its noise, {says}.",
             )
         )
+    if residual.beyond_noise > SHARP:
+        error = residual.psf_error
+        if error > WRONG_PSF[0]:
+            found.append(
+                (
+                    2 if error > WRONG_PSF[1] else 1,
+                    f"The residual is what errors of the point spread function would leave whose squares sum "
+                    f"to {error:.2g}, more than {WRONG_PSF[0]}: it is wrong, or varies over the field.",
+                )
+            )
+        return found
     ratio = residual.chi_square / residual.expected_chi_square
     difference = residual.correlation - residual.expected_correlation
     why = "too few steps, too wide a point spread function or one that varies over the field"
-    closer, untrusted = (
-        noisy + residual.beyond_noise * (sharp - noisy)
-        for noisy, sharp in zip(MISFIT, MISFIT_SHARP, strict=True)
-    )
-    if ratio > closer:
+    if ratio > MISFIT[0]:
         found.append(
             (
-                2 if ratio > untrusted else 1,
+                2 if ratio > MISFIT[1] else 1,
                 f"The residual has {ratio:.2f} times the power that {_left(residual)}: {why}.",
             )
         )
