@@ -154,8 +154,8 @@ def _of_residual(residual: ResidualMeasures) -> list[tuple[int, str]]:
             found.append(
                 (
                     2 if error > WRONG_PSF[1] else 1,
-                    f"The residual is what errors of the point spread function would leave whose squares sum "
-                    f"to {error:.2g}, more than {WRONG_PSF[0]}: it is wrong, or varies over the field.",
+                    "The residual is what errors of the point spread function would leave whose squares "
+                    f"sum to {error:.2g}, more than {WRONG_PSF[0]}: it is wrong, or varies over the field.",
                 )
             )
         return found
