@@ -12,7 +12,7 @@ import napari_vdip.plane as plane
 from napari_vdip import Settings, deconvolve, latent
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
-from napari_vdip.latent import DARK_SIDE, NEARER, PIXEL_ROUNDS, darkest, restore
+from napari_vdip.latent import DARK_SIDE, PIXEL_ROUNDS, darkest, restore
 from napari_vdip.metrics import aligned_quality
 from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend
@@ -72,9 +72,9 @@ def test_every_round_counts_on_and_keeps_the_kernel(blurred, rng):
 
 
 @pytest.mark.parametrize("pooling", [0.0, 1.0])
-@pytest.mark.parametrize(("misfit", "shared"), [(1.0, 1.0), (4.0, NEARER)])
+@pytest.mark.parametrize("misfit", [1.0, 4.0])
 def test_without_a_start_the_first_mean_has_the_weights_of_the_blurred_image(
-    pooling, misfit, shared, blurred, rng, monkeypatch
+    pooling, misfit, blurred, rng, monkeypatch
 ):
     monkeypatch.setattr(latent, "UPDATES", 1)
     image, kernel = blurred
@@ -83,7 +83,7 @@ def test_without_a_start_the_first_mean_has_the_weights_of_the_blurred_image(
         restore(image, kernel, None, 1, rng, noise_variance(image), pooling, psf_error=1e-3, misfit=misfit)
     )
     canvas = extend(image, (5, 7))
-    precision = sparse_precision(canvas, kernel, noise, pooling=shared * pooling, psf_error=1e-3)
+    precision = sparse_precision(canvas, kernel, noise, pooling=pooling, psf_error=1e-3)
     assert torch.equal(first.posterior.mean, precision.mean(image, canvas))
 
 

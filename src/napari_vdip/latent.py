@@ -31,9 +31,7 @@ PIXEL_ROUNDS = 4
 faint images they sharpen noise."""
 UPDATES = 4
 """Updates in each of them where a model leaves more than noise: where that is allowed for, noise is not
-sharpened..."""
-NEARER = 0.5
-"""...and part of the distance over which neighbours share their weights there: edges are one pixel wide."""
+sharpened."""
 
 
 def restore(
@@ -84,7 +82,6 @@ def restore(
     steps = step + rounds if steps is None else steps
     noise = (misfit * variance).sqrt()
     updates = UPDATES if misfit > 1 else 1
-    pooling *= NEARER if misfit > 1 else 1
     pull = DARK_WEIGHT / noise.square().mean((-2, -1), keepdim=True)
     level = darkest(image)
     blurred = extend(image, size_of(kernel))
