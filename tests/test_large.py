@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import napari_vdip.plane as plane
-from napari_vdip import Settings, deconvolve, run
+from napari_vdip import Settings, deconvolve, latent, run
 from napari_vdip.detail import detail, most_detailed
 from napari_vdip.metrics import aligned_quality
 from napari_vdip.mosaic import Mosaic, is_large
@@ -284,6 +284,7 @@ def tiled_and_not(scene):
     """Differences of a result in four tiles from that in one, for weights that are not sampled."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Plane, "KNOWN_STEPS", 1)
+        patch.setattr(latent, "UPDATES", 1)
         return [
             deconvolve(scene.blurred, psf=scene.psf, device="cpu", tile=tile, samples=32)
             for tile in (144, 96)
