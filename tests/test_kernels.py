@@ -29,11 +29,23 @@ def test_centring_brings_the_centroid_to_the_central_pixel(at, fraction):
     assert by == pytest.approx([-(a + f) for a, f in zip(at, fraction, strict=True)], abs=2e-2)
 
 
+def ragged(seed):
+    return np.random.default_rng(seed).uniform(0, 1, (15, 17)) ** 4 * blob((15, 17), (1, -2), width=3)
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_what_leaves_the_window_is_cut_off_and_does_not_move_the_rest(seed):
+def test_a_ragged_psf_that_reaches_its_window_is_centred_too(seed):
+    result, _ = centred(ragged(seed))
+    assert off_centre(result) == pytest.approx((0, 0), abs=1e-2)
+    assert result.min() >= 0
+    assert result.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_leaves_the_window_is_cut_off_and_with_room_does_not_move_the_rest(seed):
     """It did, and took the image with it: scene 1 kernel 6 of Levin et al. by most of a pixel."""
-    psf = np.random.default_rng(seed).uniform(0, 1, (15, 17)) ** 4 * blob((15, 17), (1, -2), width=3)
-    result, by = centred(psf)
+    psf = ragged(seed)
+    result, by = centred(psf, 17)
     whole, by_of_whole = centred(np.pad(psf, 20))
     assert off_centre(whole) == pytest.approx((0, 0), abs=1e-2)
     assert by == pytest.approx(by_of_whole, abs=1e-9)

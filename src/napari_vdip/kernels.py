@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 CENTRING_ROUNDS = 3
-"""What is clipped moves the centroid a little, so one round is not enough."""
+"""What is clipped, or leaves the window, moves the centroid a little, so one round is not enough."""
 
 
 def off_centre(psf: NDArray[np.floating]) -> tuple[float, float]:
@@ -32,8 +32,16 @@ def moved(psf: NDArray[np.floating], by: tuple[float, float]) -> Array:
     return normalised
 
 
-def centred(psf: NDArray[np.floating]) -> tuple[Array, tuple[float, float]]:
+def centred(psf: NDArray[np.floating], room: int = 0) -> tuple[Array, tuple[float, float]]:
     """Move the centroid to the central pixel.
+
+    Parameters
+    ----------
+    psf : array
+        ``(kh, kw)``.
+    room : int
+        Pixels around the window in which what leaves it still counts for the centroid. Without, it is that
+        of the rest, which moves further the more is cut off.
 
     Returns
     -------
@@ -42,12 +50,12 @@ def centred(psf: NDArray[np.floating]) -> tuple[Array, tuple[float, float]]:
     tuple of float
         ``(y, x)`` by which it was moved. The latent image belongs moved by the opposite.
     """
-    room = max(psf.shape)  # for all to stay while it is moved: what is cut off would move the centroid
     padded, by = np.pad(psf, room), (0.0, 0.0)
     for _ in range(CENTRING_ROUNDS):
         y, x = off_centre(moved(padded, by))
         by = (by[0] - y, by[1] - x)
-    inside = moved(padded, by)[room:-room, room:-room]
+    height, width = psf.shape
+    inside = moved(padded, by)[room : room + height, room : room + width]
     return inside / inside.sum(), by
 
 

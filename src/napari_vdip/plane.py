@@ -197,9 +197,9 @@ class Plane:
         mean, kernel = estimate.posterior.mean, estimate.kernel
         # The point spread function is the correlation kernel turned by 180 degrees.
         psf, moved_by = kernel[0, 0].flip((0, 1)).cpu().numpy(), (0.0, 0.0)
-        if self.settings.psf_source != "given":
-            psf, moved_by = centred(psf)
         window = size_of(kernel)
+        if self.settings.psf_source != "given":
+            psf, moved_by = centred(psf, max(window))
 
         def overlay(canvas: Tensor, order: int) -> Tensor:
             """Move a canvas against the point spread function, and cut it to the image."""
