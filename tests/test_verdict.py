@@ -13,7 +13,8 @@ from napari_vdip.diagnostics import diagnose
 from napari_vdip.psf_measures import measure_psf
 from napari_vdip.residual import Clipping, ResidualMeasures
 from napari_vdip.scenes import aberrated_psf, cells, gaussian_psf, specimen
-from napari_vdip.verdict import judge
+from napari_vdip.sharpness import ROUND, relative
+from napari_vdip.verdict import SHARP, judge
 
 WIDE = gaussian_psf(19, 3.0)
 SEED = 7
@@ -142,3 +143,7 @@ def test_every_reason_is_named_and_the_worst_decides(changes, answer, word):
     assert all(reason.endswith(".") for reason in says.reasons)
     worst = judge(**arguments | {"residual": replace(SOUND, chi_square=2.0)})
     assert worst.answer == "do not trust"
+
+
+def test_images_count_as_sharp_where_several_starts_are_made():
+    assert pytest.approx(relative(ROUND)) == SHARP

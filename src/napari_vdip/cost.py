@@ -79,7 +79,7 @@ def expected_cost(
         As for the run. If the point spread function is known, with ``psf_source="given"`` and its
         ``psf_shape``.
     image : array, optional
-        The image: some of it is looked at, since one with sharp edges takes less time than a smooth one.
+        The image: some of it is looked at, since one with sharp edges takes another time than a smooth one.
         Without, it is taken for smooth.
     region, device
         See `deconvolution.deconvolve`.
