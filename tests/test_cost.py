@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ import torch
 from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
-import napari_vdip.comparison as comparison
 import napari_vdip.cost as cost
 import napari_vdip.plane as plane_module
 import napari_vdip.rates as rates
 import napari_vdip.refinement as refinement
+import napari_vdip.regularization as regularization
 from napari_vdip import Settings, deconvolve
 from napari_vdip.candidate import Candidate
 from napari_vdip.cli import app
@@ -26,6 +27,7 @@ from napari_vdip.posterior import BATCH, Precision
 from napari_vdip.power import Power
 from napari_vdip.prediction import ROUNDS, HeldOut
 from napari_vdip.rates import Measured, Rate
+from napari_vdip.regularization import MOST
 from napari_vdip.sharpness import ROUND
 from napari_vdip.stack import plan
 from napari_vdip.tensor_memory import TensorCount, peak_memory
@@ -98,12 +100,18 @@ def expected(shape=(64, 64), axes="YX", settings=SMALL, **arguments):
 
 @pytest.fixture(params=[1.0, 5.0])
 def sharp(monkeypatch, request):
-    """How sharp all images are, with the most work: if smooth, kernels are compared with Gaussians.
+    """How sharp all images are.
 
-    If not, the last start is the best, and the model leaves more than noise.
+    If smooth, kernels are compared with Gaussians, and all updates of the weights pay. If not, the last
+    start is the best, and the model leaves more than noise.
     """
+
+    def all_pay(errors):
+        return MOST, list(islice(errors, 1 + MOST))[-1]
+
     monkeypatch.setattr(refinement, "sparsest", lambda candidates: candidates[-1])
-    monkeypatch.setattr(comparison, "FITS", 0.0)
+    monkeypatch.setattr(regularization, "FITS", 0.0)
+    monkeypatch.setattr(regularization, "_before_it_rises", all_pay)
     for module in (refinement, plane_module):
         monkeypatch.setattr(module, "sharpness", lambda image, variance: request.param)
     monkeypatch.setattr(Power, "width_of", lambda power, kernel: 0.0)

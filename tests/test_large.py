@@ -10,12 +10,13 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import napari_vdip.plane as plane
-from napari_vdip import Settings, deconvolve, latent, run
+from napari_vdip import Settings, deconvolve, run
 from napari_vdip.detail import detail, most_detailed
 from napari_vdip.metrics import aligned_quality
 from napari_vdip.mosaic import Mosaic, is_large
 from napari_vdip.noise import noise_variance
 from napari_vdip.plane import Plane
+from napari_vdip.regularization import Regularization
 from napari_vdip.scenes import cells
 from napari_vdip.tiling import as_region, segments, tiles, with_context
 
@@ -283,8 +284,7 @@ def test_one_tile_is_the_plane_itself(scene):
 def tiled_and_not(scene):
     """Differences of a result in four tiles from that in one, for weights that are not sampled."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Plane, "KNOWN_STEPS", 1)
-        patch.setattr(latent, "UPDATES", 1)
+        patch.setattr(Plane, "regularization_of", lambda self, kernel: Regularization(updates=0))
         return [
             deconvolve(scene.blurred, psf=scene.psf, device="cpu", tile=tile, samples=32)
             for tile in (144, 96)
@@ -326,20 +326,21 @@ def test_with_all_rounds_tiles_differ_from_the_whole_by_a_small_part_of_the_std_
         assert max(steps[44:52].max(), steps[92:100].max()) < 0.16
 
 
-def test_what_the_model_leaves_is_judged_once_for_all_tiles(scene, monkeypatch):
+def test_how_far_the_prior_is_followed_is_judged_once_for_all_tiles(scene, monkeypatch):
     """Tiles that judge it each by itself would have seams, or begin otherwise after a kill."""
     judged, used = [], []
 
     def judge(self, kernel):
         judged.append(self.image.shape[-2:])
-        return 3.0
+        return chosen
 
-    def noted(*arguments, misfit, **options):
-        used.append(misfit)
-        return restore(*arguments, misfit=misfit, **options)
+    def noted(*arguments, **options):
+        used.append(arguments[-1])
+        return restore(*arguments, **options)
 
     restore = plane.restore
-    monkeypatch.setattr(plane.Plane, "misfit_of", judge)
+    chosen = Regularization(3.0)
+    monkeypatch.setattr(plane.Plane, "regularization_of", judge)
     monkeypatch.setattr(plane, "restore", noted)
     settings = Settings(psf_shape=9, tile=80, search_area=64, samples=2)
     kernel = torch.from_numpy(scene.psf).float().flip((0, 1))[None, None]
@@ -347,7 +348,7 @@ def test_what_the_model_leaves_is_judged_once_for_all_tiles(scene, monkeypatch):
         pass
     assert judged == [(64, 64)]
     assert len(used) > 2
-    assert set(used) == {3.0}
+    assert set(used) == {chosen}
     judged.clear()
     for _ in Plane(scene.blurred[..., None], settings, CPU, kernel).estimates():
         pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -15,9 +17,10 @@ from napari_vdip.generators import Posterior
 from napari_vdip.latent import DARK_SIDE, PIXEL_ROUNDS, darkest, restore
 from napari_vdip.metrics import aligned_quality
 from napari_vdip.noise import noise_variance
-from napari_vdip.operators import blur, crop, extend
+from napari_vdip.operators import blur, crop, extend, gradient
 from napari_vdip.posterior import sparse_precision
 from napari_vdip.refinement import Refinement
+from napari_vdip.regularization import Regularization, regularization_of
 from napari_vdip.scenes import cells, gaussian_psf
 from napari_vdip.sharpness import sharpness
 
@@ -61,7 +64,7 @@ def test_every_round_counts_on_and_keeps_the_kernel(blurred, rng):
     image, kernel = blurred
     variance = noise_variance(image)
     made = []
-    for estimate in restore(image, kernel, None, 3, rng, variance, 1.0, misfit=3.0, step=4, steps=9):
+    for estimate in restore(image, kernel, 3, rng, variance, 1.0, Regularization(3.0), step=4, steps=9):
         assert torch.is_grad_enabled()
         assert torch.equal(estimate.kernel, kernel)
         assert estimate.posterior.mean.shape == (1, 2, 44, 50)
@@ -72,36 +75,54 @@ def test_every_round_counts_on_and_keeps_the_kernel(blurred, rng):
 
 
 @pytest.mark.parametrize("pooling", [0.0, 1.0])
-@pytest.mark.parametrize("misfit", [1.0, 4.0])
-def test_without_a_start_the_first_mean_has_the_weights_of_the_blurred_image(
-    pooling, misfit, blurred, rng, monkeypatch
+@pytest.mark.parametrize(("misfit", "strength"), [(1.0, 1.0), (4.0, 1.0), (1.0, 2.0)])
+def test_without_updates_the_mean_has_the_weights_of_the_blurred_image(
+    pooling, misfit, strength, blurred, rng
 ):
-    monkeypatch.setattr(latent, "UPDATES", 1)
     image, kernel = blurred
-    noise = (misfit * noise_variance(image)).sqrt()
-    first = next(
-        restore(image, kernel, None, 1, rng, noise_variance(image), pooling, psf_error=1e-3, misfit=misfit)
-    )
+    variance = noise_variance(image)
     canvas = extend(image, (5, 7))
-    precision = sparse_precision(canvas, kernel, noise, pooling=pooling, psf_error=1e-3)
-    assert torch.equal(first.posterior.mean, precision.mean(image, canvas))
+    options = {"pooling": pooling, "psf_error": 1e-3, "strength": strength}
+    precision = sparse_precision(canvas, kernel, (misfit * variance).sqrt(), **options)
+    once = Regularization(misfit, strength, updates=0)
+    for estimate in restore(image, kernel, 2, rng, variance, pooling, once, psf_error=1e-3):
+        assert torch.equal(estimate.posterior.mean, precision.mean(image, canvas))
 
 
-@pytest.mark.parametrize("started", [False, True])
-@pytest.mark.parametrize(("misfit", "updates"), [(1.0, 1), (4.0, 3)])
-def test_a_round_has_several_updates_where_a_model_leaves_more_than_noise(
-    started, misfit, updates, blurred, monkeypatch
-):
+@pytest.mark.parametrize(("updates", "changes"), [(0, 0), (1, 1), (2, 2), (4, 4), (16, 4)])
+def test_updates_are_shared_out_among_the_rounds(updates, changes, blurred, monkeypatch):
     image, kernel = blurred
-    start = extend(image, (5, 7)) if started else None
 
-    def restored(rounds, at_a_time):
-        monkeypatch.setattr(latent, "UPDATES", at_a_time)
+    def restored(rounds):
         rng = torch.Generator().manual_seed(1)
-        *_, last = restore(image, kernel, start, rounds, rng, noise_variance(image), 1.0, misfit=misfit)
-        return last.posterior.mean
+        chosen = Regularization(updates=updates)
+        estimates = restore(image, kernel, rounds, rng, noise_variance(image), 1.0, chosen)
+        return [estimate.posterior.mean for estimate in estimates]
 
-    assert torch.equal(restored(2, 3), restored(2 * updates, 1))
+    four = restored(4)
+    begun = restore(
+        image, kernel, 1, torch.Generator(), noise_variance(image), 1.0, Regularization(updates=0)
+    )
+    means = [next(begun).posterior.mean, *four]
+    assert sum(not torch.equal(*pair) for pair in pairwise(means)) == changes
+    assert torch.equal(four[-1], restored(1)[-1])
+    weighed = []
+    monkeypatch.setattr(
+        latent, "sparse_precision", lambda *a, **k: weighed.append(a) or sparse_precision(*a, **k)
+    )
+    restored(4)
+    assert len(weighed) == 1 + updates
+
+
+def test_a_stronger_prior_leaves_less_of_the_gradient(blurred, rng):
+    image, kernel = blurred
+
+    def left(strength):
+        chosen = Regularization(strength=strength, updates=0)
+        only = next(restore(image, kernel, 1, rng, noise_variance(image), 1.0, chosen))
+        return sum(float(part.square().sum()) for part in gradient(only.posterior.mean))
+
+    assert left(2.0) < left(1.0) < left(0.5)
 
 
 def test_the_refinement_ends_with_these_rounds(blurred):
@@ -109,17 +130,17 @@ def test_the_refinement_ends_with_these_rounds(blurred):
     begin = Estimate("search", 1, 8, Posterior(extend(image, (5, 7))), kernel, {})
     settings = Settings(psf_shape=(5, 7), steps=1, refinements=7, pooling=0.5, psf_error=1e-3)
     refined = list(Refinement(image, settings, torch.Generator().manual_seed(3)).estimates(begin))
-    found = refined[-PIXEL_ROUNDS - 1]
+    found, variance = refined[-PIXEL_ROUNDS - 1], noise_variance(image)
+    kernel = refined[-1].kernel
     again = restore(
         image,
-        refined[-1].kernel,
-        found.posterior.mean,
+        kernel,
         PIXEL_ROUNDS,
         torch.Generator().manual_seed(3),
-        noise_variance(image),
+        variance,
         0.5,
+        regularization_of(image, variance, kernel, sharpness(image, variance), 0.5, seed=0),
         psf_error=1e-3,
-        misfit=sharpness(image, noise_variance(image)),
         step=found.step,
         steps=8,
     )
@@ -151,7 +172,7 @@ def test_a_dark_background_keeps_the_image_from_ringing_below_it():
     def depth(weight):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(latent, "DARK_WEIGHT", weight)
-            *_, last = restore(image, kernel, None, 5, random, noise_variance(image), 1.0)
+            *_, last = restore(image, kernel, 4, random, noise_variance(image), 1.0, Regularization())
         below = darkest(image) - crop(last.posterior.mean, (9, 9))
         return float(below.clamp_min(0).square().mean().sqrt())
 

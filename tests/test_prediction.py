@@ -145,7 +145,7 @@ def test_the_true_kernel_predicts_better_than_a_narrower_and_a_wider_one(kind):
 def prediction(*densities):
     """Prediction by hand."""
     values = torch.tensor(densities, dtype=torch.float64)
-    return Prediction(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 5, 5), values, 0.0)
+    return Prediction(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 5, 5), values)
 
 
 def test_wide_gaps_tell_a_long_bent_blur_from_a_gaussian_where_there_is_hardly_any_noise():
@@ -200,7 +200,7 @@ def test_every_width_is_tried_once_and_within_the_first_pass_or_next_to_it():
         def predict(self, kernel):
             tried.append(width_of(kernel))
             density = -abs(np.log(tried[-1]) - np.log(1.1))
-            return Prediction(kernel, torch.zeros(1), torch.full((4,), density), 0.0)
+            return Prediction(kernel, torch.zeros(1), torch.full((4,), density))
 
     *_, last = try_widths(Blind(), (21, 21), CPU)
     assert len(set(tried)) == len(tried) == TRIALS
@@ -216,7 +216,7 @@ def test_the_widest_is_not_tried_again_if_it_is_the_best():
     class Wide:
         def predict(self, kernel):
             tried.append(round(width_of(kernel), 6))
-            return Prediction(kernel, torch.zeros(1), torch.full((4,), tried[-1]), 0.0)
+            return Prediction(kernel, torch.zeros(1), torch.full((4,), tried[-1]))
 
     yielded = list(try_widths(Wide(), (21, 21), CPU))
     assert len(yielded) == TRIALS
@@ -228,7 +228,7 @@ def test_the_widest_is_not_tried_again_if_it_is_the_best():
 def test_no_width_is_above_the_limit_but_where_that_leaves_none(limit):
     class Wide:
         def predict(self, kernel):
-            return Prediction(kernel, torch.zeros(1), torch.full((4,), width_of(kernel)), 0.0)
+            return Prediction(kernel, torch.zeros(1), torch.full((4,), width_of(kernel)))
 
     *_, last = try_widths(Wide(), (21, 21), CPU, limit)
     assert width_of(last.kernel) == pytest.approx(max(limit, LEAST_RATIO * NARROWEST), rel=0.02)

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from napari_vdip import refinement
 from napari_vdip.candidate import Candidate
 from napari_vdip.coarse_to_fine import STARTS
-from napari_vdip.comparison import HAZES, LEFT_OUT, is_bent, misfit_of, without_haze
+from napari_vdip.comparison import HAZES, LEFT_OUT, is_bent, without_haze
 from napari_vdip.detail import detail, most_detailed
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
@@ -23,6 +23,7 @@ from napari_vdip.operators import blur, crop, extend, size_of
 from napari_vdip.power import Power
 from napari_vdip.prediction import PART, HeldOut, Prediction
 from napari_vdip.refinement import GAPS, HALF_ROUNDS, PIXEL_ROUNDS, Refinement, rounds_of, starts_of
+from napari_vdip.regularization import Regularization
 from napari_vdip.scenes import cells, gaussian_psf, specimen
 from napari_vdip.settings import Settings
 from napari_vdip.sharpness import ROUND, SHARPEST
@@ -240,55 +241,19 @@ def test_the_norm_ratio_tells_how_sparse_a_gradient_is_whatever_its_scale(rng):
     assert ratio(edge + 0.1 * torch.randn(edge.shape, generator=rng)) > 1.5 * ratio(edge)
 
 
-@pytest.mark.parametrize(("scene", "alone"), [("texture", True), ("pieces", False)])
-@pytest.mark.parametrize("wrong", [0.7, 1.0, 1.3])
-def test_texture_leaves_noise_alone_and_edges_leave_more(rng, scene, alone, wrong):
-    latent = pieces(102).float() if scene == "pieces" else (torch.rand(1, 1, 102, 102, generator=rng) < 0.3)
-    image = blur(latent.float(), gaussian(1.0, (7, 7), latent.device))
-    image = image + 1e-3 * torch.randn(image.shape, generator=rng)
-    variance = noise_variance(image)
-    kernel = gaussian(wrong, (7, 7), image.device)
-    assert misfit_of(image, variance, kernel, SHARPEST, 1.0, seed=0) == (1 if alone else SHARPEST)
+def test_the_latent_image_follows_its_prior_as_far_as_is_judged(rng, monkeypatch):
+    chosen, used = Regularization(2.5, 1.5, 3), []
 
-
-def test_misfit_is_judged_where_there_is_most_detail(rng, monkeypatch):
-    monkeypatch.setattr("napari_vdip.comparison.JUDGED", 48)
-    kernel = gaussian(1.0, (7, 7), torch.device("cpu"))
-    image = torch.full((1, 1, 96, 120), 0.5)
-    image[..., 40:88, 60:108] += 0.3 * (torch.rand(48, 48, generator=rng) < 0.3) - 0.1
-    image = image + 1e-3 * torch.randn(image.shape, generator=rng)
-    seen = []
-
-    class Noted(HeldOut):
-        def __init__(self, part, *arguments):
-            seen.append(part)
-            super().__init__(part, *arguments)
-
-    monkeypatch.setattr("napari_vdip.comparison.HeldOut", Noted)
-    misfit_of(image, noise_variance(image), kernel, SHARPEST, 1.0, seed=0)
-    [part] = seen
-    torch.testing.assert_close(part, image[..., 40:88, 60:108])
-
-
-def test_nothing_is_predicted_where_there_is_no_misfit_to_judge(monkeypatch):
-    monkeypatch.setattr("napari_vdip.comparison.HeldOut", None)
-    one = torch.ones(1, 1, 3, 3)
-    assert misfit_of(one, one, one, 1.0, 1.0, seed=0) == 1
-
-
-def test_the_latent_image_allows_for_the_misfit_that_is_judged(rng, monkeypatch):
-    used = []
-
-    def noted(*arguments, misfit, **options):
-        used.append(misfit)
-        return restore(*arguments, misfit=misfit, **options)
+    def noted(image, kernel, rounds, rng, variance, pooling, regularization, **options):
+        used.append(regularization)
+        return restore(image, kernel, rounds, rng, variance, pooling, regularization, **options)
 
     restore = refinement.restore
     monkeypatch.setattr(refinement, "restore", noted)
-    monkeypatch.setattr(refinement, "misfit_of", lambda *arguments: 2.5)
+    monkeypatch.setattr(refinement, "regularization_of", lambda *arguments: chosen)
     for _ in Refinement(pieces(32).float(), Settings(psf_shape=5, refinements=3), rng).estimates(None):
         pass
-    assert used == [2.5]
+    assert used == [chosen]
 
 
 @pytest.mark.parametrize("gap", GAPS)
@@ -410,7 +375,7 @@ def test_the_free_kernel_is_kept_if_bent_or_no_wider_than_allowed_and_predicts_n
             predicted.append("turned" if told else "free" if free else "Gaussian")
             values = torch.tensor(over_gaussian) * (free and self.block == GAPS[-1])
             values = values - torch.tensor(over_turned) * told
-            return Prediction(kernel, extend(self.image, size_of(kernel)), values.repeat(80), 0.0)
+            return Prediction(kernel, extend(self.image, size_of(kernel)), values.repeat(80))
 
     monkeypatch.setattr(refinement, "HeldOut", Fake)
     monkeypatch.setattr(refinement, "without_haze", lambda kernel, held_out: kernel)
@@ -448,7 +413,7 @@ def test_the_most_compact_form_that_predicts_better_is_taken(better, chosen):
     class Fake:
         def predict(self, one):
             (faint,) = (faint for faint, form in forms.items() if torch.equal(form, one))
-            return Prediction(one, one, better.get(faint, 0.0) + bool(faint) * chance.repeat(8), 0.0)
+            return Prediction(one, one, better.get(faint, 0.0) + bool(faint) * chance.repeat(8))
 
     assert len({tuple(form.flatten().tolist()) for form in forms.values()}) == len(forms)
     assert torch.equal(without_haze(kernel, Fake()), forms[chosen or 0.0])

@@ -1,4 +1,4 @@
-"""What pixels that are left out tell of a kernel: whether it is bent, or has haze, and what it leaves."""
+"""What pixels that are left out tell of a kernel: whether it is bent, or has haze."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import torch.nn.functional as F
 
 from napari_vdip.detail import detail, most_detailed
 from napari_vdip.operators import Size, size_of
-from napari_vdip.prediction import HeldOut
 from napari_vdip.support import cleared
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from napari_vdip.prediction import HeldOut
 
 TURNS = 4
 """Quarters of a turn after which a kernel is itself again."""
@@ -32,10 +33,6 @@ it."""
 JUDGED = 256
 """Side in pixels, or two windows of the kernel, of the part of an image that tells all this, the one with
 the most detail: twenty predictions of the whole would take most of the time of a run."""
-MISFIT_GAP = 2
-"""Side in pixels of what is left out to judge how far the model fits."""
-FITS = 0.92
-"""Error of what is left out, with noise alone relative to that with misfit, below which there is none."""
 
 
 def is_bent(kernel: Tensor, held_out: HeldOut) -> bool:
@@ -62,38 +59,6 @@ def without_haze(kernel: Tensor, held_out: HeldOut) -> Tensor:
         if gain > CLEARER * error:
             return compact
     return kernel
-
-
-def misfit_of(
-    image: Tensor, variance: Tensor, kernel: Tensor, sharp: float, pooling: float, seed: int
-) -> float:
-    """Return the variance of the noise and of what else a model leaves, relative to that of the noise.
-
-    In photographs it is the sharpness: what is wrong of a kernel leaves more of sharp edges than noise.
-    Fine texture can be as sharp and leave noise alone: then what is left out is predicted much better
-    without misfit.
-
-    Parameters
-    ----------
-    image, variance : Tensor
-        ``(1, C, Y, X)`` in [0, 1], and the variance of its noise.
-    kernel : Tensor
-        ``(1, 1, kh, kw)``.
-    sharp : float
-        See `sharpness.sharpness`.
-    pooling : float
-        See `HeldOut`.
-    seed : int
-        Says which pixels are left out.
-    """
-    if sharp <= 1:
-        return 1.0
-    image, variance = judged_part(image, variance, size_of(kernel))
-    with torch.no_grad():
-        rng = torch.Generator(image.device).manual_seed(seed)
-        held_out = HeldOut(image, variance, pooling, MISFIT_GAP, rng, LEFT_OUT)
-        alone, both = (held_out.predict(kernel, misfit).error for misfit in (1.0, sharp))
-    return 1.0 if alone < FITS * both else sharp
 
 
 def judged_part(image: Tensor, variance: Tensor, window: Size) -> tuple[Tensor, Tensor]:

@@ -72,7 +72,7 @@ class Mosaic:
 
     Networks and kernel are fitted to the part with the most detail. With that kernel, tiles are restored
     one after the other, each with its std map, and put together with weights that sum to one. They share
-    the intensities and the noise of the plane, and what is judged of its misfit; the floor of the prior's
+    the intensities and the noise of the plane, and how far they follow the prior; the floor of the prior's
     weights, and what the std map allows for edges that the blur has hidden and for misfit, are means over a
     tile. Only the part that is being worked on is on the device.
 
@@ -126,7 +126,8 @@ class Mosaic:
                     yield replace(estimate, steps=total, part=most_detailed_part)
                 kernel = estimate.kernel
             # The same for all tiles, or there would be seams.
-            self._whole.misfit = self._part(most_detailed_part, kernel).misfit_of(kernel)
+            part = self._part(most_detailed_part, kernel)
+            self._whole.regularization = part.regularization_of(kernel)
             for number, (region, weights) in enumerate(parts[first:], start=first):
                 tile, before = self._part(region, kernel, number), search + number * Plane.KNOWN_STEPS
                 for estimate in tile.estimates():

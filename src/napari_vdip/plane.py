@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import shift
 
-from napari_vdip.comparison import misfit_of
 from napari_vdip.images import Intensities
 from napari_vdip.kernels import centred
 from napari_vdip.latent import PIXEL_ROUNDS, restore
@@ -25,6 +24,7 @@ from napari_vdip.posterior import (
     standard_deviation,
 )
 from napari_vdip.refinement import Refinement
+from napari_vdip.regularization import Regularization, regularization_of
 from napari_vdip.search import Search
 from napari_vdip.sharpness import psf_error_of, sharpness
 
@@ -94,10 +94,10 @@ class Plane:
         ``(1, 1, kh, kw)`` correlation kernel, if it is known: then only the latent image is estimated.
     """
 
-    KNOWN_STEPS = 1 + PIXEL_ROUNDS
+    KNOWN_STEPS = PIXEL_ROUNDS
     """Steps for a kernel that is known."""
-    misfit: float | None = None
-    """See `comparison.misfit_of`, where it is known from the whole that this is a part of."""
+    regularization: Regularization | None = None
+    """What is known of it from the whole that this is a part of."""
 
     def __init__(
         self,
@@ -132,13 +132,12 @@ class Plane:
             yield from restore(
                 self.image,
                 self.kernel,
-                None,
                 self.KNOWN_STEPS,
                 self.rng,
                 self.variance,
                 self.settings.pooling,
+                self.regularization or self.regularization_of(self.kernel),
                 psf_error=0.0 if given else psf_error_of(self.sharpness, self.settings),
-                misfit=self.misfit_of(self.kernel) if self.misfit is None else self.misfit,
             )
             return
         estimate: Estimate | None = None
@@ -155,10 +154,10 @@ class Plane:
         finally:
             self._stage = None
 
-    def misfit_of(self, kernel: Tensor) -> float:
-        """Return what a kernel leaves of this plane, see `comparison.misfit_of`."""
+    def regularization_of(self, kernel: Tensor) -> Regularization:
+        """Return how far this plane's latent image should follow its prior, for a kernel."""
         pooling, seed = self.settings.pooling, self.settings.seed
-        return misfit_of(self.image, self.variance, kernel, self.sharpness, pooling, seed)
+        return regularization_of(self.image, self.variance, kernel, self.sharpness, pooling, seed)
 
     def state(self) -> State | None:
         """Return what a checkpoint of the latest step holds, as it is; ``None`` where there can be none."""

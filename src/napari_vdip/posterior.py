@@ -153,6 +153,7 @@ def sparse_precision(
     unresolved: float = 0.0,
     pooling: float = 0.0,
     psf_error: float = 0.0,
+    strength: float = 1.0,
 ) -> Precision:
     """Precision under the sparse gradient prior, whose weights are tight at the given moments.
 
@@ -177,6 +178,8 @@ def sparse_precision(
         that is the same everywhere. Errors of neighbouring entries of the kernel cancel, so that slow
         structure passes as it should: it is a weight on gradients, one on the image itself on average
         over all frequencies.
+    strength : float
+        Factor on the weights of the prior.
     """
     down, right = gradient_moments(Posterior(mean))
     hidden = [unresolved * moments.mean((-2, -1), keepdim=True) for moments in (down, right)]
@@ -185,7 +188,10 @@ def sparse_precision(
     down, right = pooled(down, right, pooling)
     confidence = noise.square().reciprocal().mean((-2, -1), keepdim=True)
     floor, doubt = GRADIENT_FLOOR / confidence, psf_error * confidence / MEAN_SPECTRUM
-    weights = (0.5 / (down + hidden[0] + floor) + doubt, 0.5 / (right + hidden[1] + floor) + doubt)
+    weights = (
+        0.5 * strength / (down + hidden[0] + floor) + doubt,
+        0.5 * strength / (right + hidden[1] + floor) + doubt,
+    )
     return Precision(kernel, noise, weights)
 
 

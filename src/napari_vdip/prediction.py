@@ -8,13 +8,18 @@ neither a kernel that is too narrow nor one that is too wide (cross-validation: 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from napari_vdip.operators import blur, extend, size_of
-from napari_vdip.posterior import BATCH, gradient_variances, sparse_precision
+from napari_vdip.posterior import BATCH, Precision, gradient_variances, sparse_precision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PART = 0.05
 """Part of the pixels that is left out, if no other is named."""
@@ -42,14 +47,11 @@ class Prediction:
     densities : Tensor
         Logarithm of the predictive density of a pixel that is left out, up to a constant: the mean over
         each block and its channels, which err together.
-    error : float
-        Mean distance of what is left out from its prediction, in standard deviations of the noise.
     """
 
     kernel: Tensor
     mean: Tensor
     densities: Tensor
-    error: float
 
     def advantage(self, over: Prediction) -> tuple[float, float]:
         """Mean difference of the densities from another prediction's, and its standard error."""
@@ -104,30 +106,44 @@ class HeldOut:
         self._confidence = torch.where(self.left_out, UNSEEN * variance, variance)
         self._seed = int(torch.randint(2**31, (), generator=rng, device=rng.device))
 
-    def predict(self, kernel: Tensor, misfit: float = 1.0) -> Prediction:
-        """Estimate the latent image from what is seen, and predict what is left out.
+    def predict(self, kernel: Tensor) -> Prediction:
+        """Estimate the latent image from what is seen, and predict what is left out by it.
 
-        Parameters
-        ----------
-        kernel : Tensor
-            ``(1, 1, kh, kw)``.
-        misfit : float
-            See `latent.restore`.
+        The kernel is ``(1, 1, kh, kw)``.
         """
         rng = torch.Generator(kernel.device).manual_seed(self._seed)  # the same for every kernel
-        noise = (misfit * self._confidence).sqrt()
-        mean, variances = extend(self._given, size_of(kernel)), None
-        for _ in range(ROUNDS):
-            precision = sparse_precision(mean, kernel, noise, variances, pooling=self.pooling)
-            mean = precision.mean(self._given, mean)
-            samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), rng)
-            variances = gradient_variances(samples)
-        spread = blur(samples, kernel).square().mean(0, keepdim=True) + misfit * self._variance
+        precision, mean = next(islice(self._course(kernel, rng), ROUNDS - 1, None))
+        samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), rng)
+        spread = blur(samples, kernel).square().mean(0, keepdim=True) + self._variance
         residual = self._image - blur(mean, kernel)
         density = -0.5 * ((residual.square() / spread).clamp_max(LIMIT**2) + spread.log())
-        densities = self._over_blocks(density.mean(1)[self.left_out[:, 0]])
-        error = (residual.abs() / self._variance.sqrt())[self.left_out].mean()
-        return Prediction(kernel, mean, densities, float(error))
+        return Prediction(kernel, mean, self._over_blocks(density.mean(1)[self.left_out[:, 0]]))
+
+    def errors(self, kernel: Tensor, misfit: float = 1.0, strength: float = 1.0) -> Iterator[float]:
+        """Yield how far off what is left out is predicted, before and after each update of the weights.
+
+        Without end: the mean distance from its prediction, in standard deviations of the noise. See
+        `regularization.Regularization` for what is varied.
+        """
+        rng = torch.Generator(kernel.device).manual_seed(self._seed)
+        for _, mean in self._course(kernel, rng, misfit, strength):
+            distance = (self._image - blur(mean, kernel)).abs() / self._variance.sqrt()
+            yield float(distance[self.left_out].mean())
+
+    def _course(
+        self, kernel: Tensor, rng: torch.Generator, misfit: float = 1.0, strength: float = 1.0
+    ) -> Iterator[tuple[Precision, Tensor]]:
+        """Yield precision and mean of the posterior before and after each update of the weights."""
+        noise = (misfit * self._confidence).sqrt()
+        mean, variances = extend(self._given, size_of(kernel)), None
+        while True:
+            precision = sparse_precision(
+                mean, kernel, noise, variances, pooling=self.pooling, strength=strength
+            )
+            mean = precision.mean(self._given, mean)
+            yield precision, mean
+            samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), rng)
+            variances = gradient_variances(samples)
 
     def _over_blocks(self, values: Tensor) -> Tensor:
         """Average over the pixels of each block."""

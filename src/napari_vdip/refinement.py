@@ -29,7 +29,6 @@ from napari_vdip.comparison import (
     LEFT_OUT,
     is_bent,
     judged_part,
-    misfit_of,
     without_haze,
 )
 from napari_vdip.estimate import Estimate
@@ -42,6 +41,7 @@ from napari_vdip.operators import extend
 from napari_vdip.posterior import sparse_precision
 from napari_vdip.power import Power
 from napari_vdip.prediction import PART, HeldOut
+from napari_vdip.regularization import regularization_of
 from napari_vdip.sharpness import ROUND, floor_of, kept_amplitude, psf_error_of, sharpness
 from napari_vdip.widths import TRIALS, try_widths
 
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 
 HALF_ROUNDS = 30
 """Rounds at half the resolution, if there are more than twice as many for the kernel."""
-SETTLED = 3
-"""Updates of the latent image for a Gaussian, from that for another kernel."""
 SPARSER = 0.985
 """Norm ratio of another start's gradient, relative to that of the first, below which its kernel is kept."""
 SHOWN = 4
@@ -111,21 +109,20 @@ class Refinement:
         found = yield from self._matched(start, checkpoint, kernel_rounds)
         if half_rounds:
             found = yield from self._revised(found, half_rounds)
-        if comparisons:
-            found = yield from self._plausible(found)
         kernel = found.kernel
+        if comparisons:
+            kernel = yield from self._plausible(found)
         if sharp > ROUND:
             kernel = sharpened(kernel, Power(image).excess_of(kernel), to_whole_pixels(kernel))
         yield from restore(
             image,
             kernel,
-            found.mean,
             pixel_rounds,
             self._rng,
             variance,
             settings.pooling,
+            regularization_of(image, variance, kernel, sharp, settings.pooling, settings.seed),
             psf_error=psf_error_of(sharp, settings),
-            misfit=misfit_of(image, variance, kernel, sharp, settings.pooling, settings.seed),
             step=self._before + self._done,
             steps=self._steps,
         )
@@ -178,7 +175,10 @@ class Refinement:
         if best is candidates[0]:
             return Answer(mean, best.kernel)
         with torch.no_grad():
-            return self._settled(best.kernel, self._found, math.ceil(rounds / SHOWN))
+            mean = self._found
+            for _ in range(math.ceil(rounds / SHOWN)):
+                mean = self._latent(best.kernel, variance, mean)
+            return Answer(mean, best.kernel)
 
     def _from_coarse_to_fine(self) -> Generator[Estimate, None, list[Candidate]]:
         """Return a candidate for each start, which advance side by side."""
@@ -211,12 +211,6 @@ class Refinement:
         self._rng.set_state(live["rng"])
         return self._candidates
 
-    def _settled(self, kernel: Tensor, mean: Tensor, updates: int) -> Answer:
-        """Return a kernel with its latent image, from the one given."""
-        for _ in range(updates):
-            mean = self._latent(kernel, self._variance, mean)
-        return Answer(mean, kernel)
-
     def _latent(self, kernel: Tensor, noise: Tensor, mean: Tensor) -> Tensor:
         """Latent image for a kernel, nearer to the posterior's mean than the one given."""
         precision = sparse_precision(self._found, kernel, noise.sqrt(), pooling=self._settings.pooling)
@@ -234,8 +228,8 @@ class Refinement:
         with torch.no_grad():
             return Answer(mean, half.merged(kernel, kept_amplitude(kernel, self._sharp)))
 
-    def _plausible(self, found: Answer) -> Generator[Estimate, None, Answer]:
-        """Return what was found, or a Gaussian, which is not yielded yet."""
+    def _plausible(self, found: Answer) -> Generator[Estimate, None, Tensor]:
+        """Return the kernel that was found, or a Gaussian, which is not yielded yet."""
         mean, kernel = found.mean, found.kernel
         image, variance = self._image, self._variance
         with torch.no_grad():
@@ -259,12 +253,7 @@ class Refinement:
                 gains.append(gain)
                 errors.append(error)
             yield self._estimate(mean, kernel, variance)
-        if sum(gains) > math.hypot(*errors):
-            return Answer(mean, kernel)
-        if gaussian.mean.shape == mean.shape:  # of all of the image
-            return Answer(gaussian.mean, gaussian.kernel)
-        with torch.no_grad():
-            return self._settled(gaussian.kernel, mean, SETTLED)
+        return kernel if sum(gains) > math.hypot(*errors) else gaussian.kernel
 
     def _held_out(self, gap: int, part: float) -> HeldOut:
         """Return what tells of kernels: the image, or its most detailed part, with some of it left out."""

@@ -14,12 +14,12 @@ from napari_vdip import scales
 from napari_vdip.coarse_to_fine import at_scale
 from napari_vdip.comparison import HAZES, TURNS, judged_size
 from napari_vdip.half_resolution import halved_window
-from napari_vdip.latent import UPDATES
 from napari_vdip.mosaic import is_large, search_size, tile_layout
-from napari_vdip.plane import WEIGHT_ROUNDS, Plane
+from napari_vdip.plane import WEIGHT_ROUNDS
 from napari_vdip.posterior import BATCH
 from napari_vdip.prediction import ROUNDS
 from napari_vdip.refinement import GAPS, SHOWN, rounds_of, starts_of
+from napari_vdip.regularization import FITTED, MOST, SHARP_UPDATES
 from napari_vdip.tiling import segments
 from napari_vdip.widths import TRIALS
 
@@ -41,8 +41,6 @@ Units = dict[Unit, float]
 """How often each is done."""
 
 
-MISFITS = 2
-"""Predictions with and without misfit of an image that is sharper than its noise."""
 IMPLAUSIBLE, PLAUSIBLE = TURNS, 1 + len(HAZES) + 2 * len(GAPS)
 """Predictions of a free kernel that is wider than the image's power allows, and of one that is not."""
 
@@ -103,11 +101,11 @@ def parts_of_run(planes: Plan, size: Size, settings: Settings, sharp: float = 1.
 
 def parts_of_plane(size: Size, settings: Settings, known: bool, sharp: float = 1.0) -> list[Part]:
     """Return the parts of one plane, whose kernel is known or not."""
-    window, std, updates = settings.psf_shape, _std_batches(settings), Plane.KNOWN_STEPS * updates_of(sharp)
-    restored: Units = {"mean": updates, "sample": updates - 1 + std, "finish": 1}
+    window, std, updates = settings.psf_shape, _std_batches(settings), updates_of(sharp)
+    restored: Units = {"mean": 1 + updates, "sample": updates + std, "finish": 1}
     if not is_large(size, settings, known):
         if known:
-            return [*parts_of_misfit(size, window, sharp), Part(size, window, 1, {"begin": 1, **restored})]
+            return [judging(size, window, sharp), Part(size, window, 1, {"begin": 1, **restored})]
         *coarser, whole = parts_of_search(size, settings, sharp)
         sample = whole.units.get("sample", 0) + std
         return [*coarser, replace(whole, units={"begin": 1, **whole.units, "sample": sample, "finish": 1})]
@@ -116,7 +114,7 @@ def parts_of_plane(size: Size, settings: Settings, known: bool, sharp: float = 1
     tile = min(size[0], sides[0]), min(size[1], sides[1])
     search = search_size(size, settings)
     parts = [
-        *parts_of_misfit(search, window, sharp),
+        judging(search, window, sharp),
         Part(size, window, 1, {"begin": 1}),
         Part(tile, window, len(rows) * len(columns), restored),
         Part(tile, window, 1, {"finish": 1}),  # the last one, set in the whole
@@ -134,12 +132,12 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
     units: Units = {"prefit": settings.prefit_steps, "search": settings.network_steps}
     if not settings.rounds:
         return [Part(size, window, 1, units)]
-    kernel, half, comparisons, pixels = rounds_of(settings, sharp)
+    kernel, half, comparisons, _ = rounds_of(settings, sharp)
     starts = len(starts_of(settings, sharp))
     compared = TRIALS + (IMPLAUSIBLE + PLAUSIBLE) / 2
     shown = math.ceil(kernel / SHOWN) * (2 if starts > 1 else 1)  # of the first, and then of another
-    updates = pixels * updates_of(sharp)
-    units |= {"kernel": starts * kernel, "mean": shown + updates, "sample": updates}
+    updates = updates_of(sharp)
+    units |= {"kernel": starts * kernel, "mean": shown + 1 + updates, "sample": updates}
     windows = scales.coarser_windows(window) if settings.coarse_rounds else []
     coarser = [
         Part(at_scale(size, scales.RATIO**number, smaller), smaller, 1, {"kernel": starts * scales.ROUNDS})
@@ -149,17 +147,23 @@ def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
         smaller = halved_window(window)
         coarser.append(Part((size[0] // 2, size[1] // 2), smaller, 1, {"kernel": half}))
     predicted = [Part(judged_size(size, window), window, 1, predictions(compared))] if comparisons else []
-    return [*coarser, *predicted, *parts_of_misfit(size, window, sharp), Part(size, window, 1, units)]
+    return [*coarser, *predicted, judging(size, window, sharp), Part(size, window, 1, units)]
 
 
-def parts_of_misfit(size: Size, window: Size, sharp: float) -> list[Part]:
-    """Return what it takes to tell whether there is misfit, if that is a question."""
-    return [Part(judged_size(size, window), window, 1, predictions(MISFITS))] if sharp > 1 else []
+def judging(size: Size, window: Size, sharp: float) -> Part:
+    """Return what it takes to tell how far the latent image should follow its prior.
+
+    Nobody knows before what comes of it: it is taken that there is misfit in a sharp image, and that all
+    updates pay in a smooth one. Where fewer do, they are tried with a stronger prior, too.
+    """
+    tried, updates = (2, FITTED) if sharp > 1 else (1, MOST)
+    units: Units = {"mean": tried * (1 + updates), "sample": tried * updates}
+    return Part(judged_size(size, window), window, 1, units)
 
 
 def updates_of(sharp: float) -> int:
-    """Return the updates in a round for the latent image; fewer, if what is sharp is fine texture."""
-    return UPDATES if sharp > 1 else 1
+    """Return the updates of the weights for the latent image."""
+    return SHARP_UPDATES if sharp > 1 else MOST
 
 
 def predictions(times: float) -> Units:
