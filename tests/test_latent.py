@@ -64,7 +64,7 @@ def test_every_round_counts_on_and_keeps_the_kernel(blurred, rng):
     image, kernel = blurred
     variance = noise_variance(image)
     made = []
-    for estimate in restore(image, kernel, 3, rng, variance, 1.0, Regularization(3.0), step=4, steps=9):
+    for estimate in restore(image, kernel, 3, rng, variance, Regularization(3.0), step=4, steps=9):
         assert torch.is_grad_enabled()
         assert torch.equal(estimate.kernel, kernel)
         assert estimate.posterior.mean.shape == (1, 2, 44, 50)
@@ -84,8 +84,8 @@ def test_without_updates_the_mean_has_the_weights_of_the_blurred_image(
     canvas = extend(image, (5, 7))
     options = {"pooling": pooling, "psf_error": 1e-3, "strength": strength}
     precision = sparse_precision(canvas, kernel, (misfit * variance).sqrt(), **options)
-    once = Regularization(misfit, strength, updates=0)
-    for estimate in restore(image, kernel, 2, rng, variance, pooling, once, psf_error=1e-3):
+    once = Regularization(misfit, strength, 0, pooling)
+    for estimate in restore(image, kernel, 2, rng, variance, once, psf_error=1e-3):
         assert torch.equal(estimate.posterior.mean, precision.mean(image, canvas))
 
 
@@ -96,13 +96,11 @@ def test_updates_are_shared_out_among_the_rounds(updates, changes, blurred, monk
     def restored(rounds):
         rng = torch.Generator().manual_seed(1)
         chosen = Regularization(updates=updates)
-        estimates = restore(image, kernel, rounds, rng, noise_variance(image), 1.0, chosen)
+        estimates = restore(image, kernel, rounds, rng, noise_variance(image), chosen)
         return [estimate.posterior.mean for estimate in estimates]
 
     four = restored(4)
-    begun = restore(
-        image, kernel, 1, torch.Generator(), noise_variance(image), 1.0, Regularization(updates=0)
-    )
+    begun = restore(image, kernel, 1, torch.Generator(), noise_variance(image), Regularization(updates=0))
     means = [next(begun).posterior.mean, *four]
     assert sum(not torch.equal(*pair) for pair in pairwise(means)) == changes
     assert torch.equal(four[-1], restored(1)[-1])
@@ -119,7 +117,7 @@ def test_a_stronger_prior_leaves_less_of_the_gradient(blurred, rng):
 
     def left(strength):
         chosen = Regularization(strength=strength, updates=0)
-        only = next(restore(image, kernel, 1, rng, noise_variance(image), 1.0, chosen))
+        only = next(restore(image, kernel, 1, rng, noise_variance(image), chosen))
         return sum(float(part.square().sum()) for part in gradient(only.posterior.mean))
 
     assert left(2.0) < left(1.0) < left(0.5)
@@ -138,7 +136,6 @@ def test_the_refinement_ends_with_these_rounds(blurred):
         PIXEL_ROUNDS,
         torch.Generator().manual_seed(3),
         variance,
-        0.5,
         regularization_of(image, variance, kernel, sharpness(image, variance), 0.5, seed=0),
         psf_error=1e-3,
         step=found.step,
@@ -172,7 +169,7 @@ def test_a_dark_background_keeps_the_image_from_ringing_below_it():
     def depth(weight):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(latent, "DARK_WEIGHT", weight)
-            *_, last = restore(image, kernel, 4, random, noise_variance(image), 1.0, Regularization())
+            *_, last = restore(image, kernel, 4, random, noise_variance(image), Regularization())
         below = darkest(image) - crop(last.posterior.mean, (9, 9))
         return float(below.clamp_min(0).square().mean().sqrt())
 

@@ -244,9 +244,9 @@ def test_the_norm_ratio_tells_how_sparse_a_gradient_is_whatever_its_scale(rng):
 def test_the_latent_image_follows_its_prior_as_far_as_is_judged(rng, monkeypatch):
     chosen, used = Regularization(2.5, 1.5, 3), []
 
-    def noted(image, kernel, rounds, rng, variance, pooling, regularization, **options):
+    def noted(image, kernel, rounds, rng, variance, regularization, **options):
         used.append(regularization)
-        return restore(image, kernel, rounds, rng, variance, pooling, regularization, **options)
+        return restore(image, kernel, rounds, rng, variance, regularization, **options)
 
     restore = refinement.restore
     monkeypatch.setattr(refinement, "restore", noted)

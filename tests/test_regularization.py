@@ -13,7 +13,9 @@ from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, size_of
 from napari_vdip.prediction import HeldOut
 from napari_vdip.regularization import (
+    APART,
     BETTER,
+    BEYOND,
     FITS,
     MOST,
     SHARP_UPDATES,
@@ -28,6 +30,8 @@ from napari_vdip.widths import gaussian
 
 class Told:
     """Stand-in for `HeldOut` with given errors, for each strength or for each misfit."""
+
+    pooling = 1.5
 
     def __init__(self, **errors):
         self._errors, self.asked = errors, []
@@ -46,7 +50,7 @@ def falling(*errors):
 def decide(monkeypatch, held_out, sharp=1.0):
     monkeypatch.setattr(regularization, "HeldOut", lambda *arguments: held_out)
     one = torch.ones(1, 1, 3, 3)
-    return regularization_of(one, one, one, sharp, 1.0, seed=0)
+    return regularization_of(one, one, one, sharp, Told.pooling, seed=0)
 
 
 # --- the rule ----------------------------------------------------------------------------------------
@@ -54,7 +58,7 @@ def decide(monkeypatch, held_out, sharp=1.0):
 
 def test_as_long_as_errors_fall_the_weights_are_updated_and_no_stronger_prior_is_tried(monkeypatch):
     held_out = Told(strength1=falling(*np.linspace(2, 1, 20)))
-    assert decide(monkeypatch, held_out) == Regularization(1.0, 1.0, MOST)
+    assert decide(monkeypatch, held_out) == Regularization(1.0, 1.0, MOST, Told.pooling)
     assert held_out.asked == [1.0] * (1 + MOST)
 
 
@@ -62,14 +66,14 @@ def test_as_long_as_errors_fall_the_weights_are_updated_and_no_stronger_prior_is
 def test_updates_end_before_the_error_rises(monkeypatch, rises):
     errors = [2.0 - 0.1 * number for number in range(rises + 1)]
     held_out = Told(strength1=iter([*errors, errors[-1] + 1e-6]), strength2=falling(3.0))
-    assert decide(monkeypatch, held_out) == Regularization(1.0, 1.0, rises)
+    assert decide(monkeypatch, held_out) == Regularization(1.0, 1.0, rises, Told.pooling)
 
 
 @pytest.mark.parametrize(("error", "taken"), [(BETTER - 1e-6, True), (BETTER + 1e-6, False)])
 def test_a_stronger_prior_has_to_be_clearly_better(monkeypatch, error, taken):
     held_out = Told(strength1=iter([1.0, 1.1]), strength2=iter([error + 0.01, error, error + 0.01]))
-    expected = Regularization(1.0, STRENGTHS[1], 1) if taken else Regularization(1.0, 1.0, 0)
-    assert decide(monkeypatch, held_out) == expected
+    strength, updates = (STRENGTHS[1], 1) if taken else (1.0, 0)
+    assert decide(monkeypatch, held_out) == Regularization(1.0, strength, updates, Told.pooling)
 
 
 @pytest.mark.parametrize(("alone", "misfit"), [(FITS - 1e-6, False), (FITS + 1e-6, True)])
@@ -78,7 +82,15 @@ def test_sharp_images_leave_more_than_noise_unless_noise_alone_predicts_much_bet
 ):
     held_out = Told(strength1=repeat(alone), misfit=repeat(1.0))
     chosen = decide(monkeypatch, held_out, sharp=4.0)
-    assert chosen == (Regularization(4.0, 1.0, SHARP_UPDATES) if misfit else Regularization())
+    expected = (4.0, SHARP_UPDATES) if misfit else (1.0, MOST)
+    assert (chosen.misfit, chosen.updates) == expected
+    assert chosen.strength == 1
+
+
+@pytest.mark.parametrize(("error", "part"), [(BEYOND - 1e-6, 1.0), (BEYOND + 1e-6, APART)])
+def test_neighbours_share_less_where_pixels_are_off_by_more_than_noise(monkeypatch, error, part):
+    held_out = Told(strength1=repeat(error), misfit=repeat(1.0))
+    assert decide(monkeypatch, held_out, sharp=4.0).pooling == part * Told.pooling
 
 
 # --- on images ---------------------------------------------------------------------------------------
@@ -138,11 +150,11 @@ def test_what_is_chosen_is_nearer_to_the_truth_than_the_worst_choice(kind, sigma
     rng = torch.Generator().manual_seed(0)
 
     def error(chosen):
-        *_, last = latent.restore(image, kernel, 4, rng, variance, 1.0, chosen)
+        *_, last = latent.restore(image, kernel, 4, rng, variance, chosen)
         return float((crop(last.posterior.mean, size_of(kernel)) - truth).square().mean())
 
     chosen = regularization_of(image, variance, kernel, 1.0, 1.0, seed=0)
-    few, many = error(Regularization(updates=0)), error(Regularization(updates=MOST))
+    few, many = error(Regularization(1.0, 1.0, 0, 1.0)), error(Regularization(1.0, 1.0, MOST, 1.0))
     assert max(few, many) > 1.2 * min(few, many)
     assert (few < many) == (kind == "nuclei")
     assert error(chosen) < 1.05 * min(few, many)

@@ -38,7 +38,6 @@ def restore(
     rounds: int,
     rng: torch.Generator,
     variance: Tensor,
-    pooling: float,
     regularization: Regularization,
     *,
     psf_error: float = 0.0,
@@ -59,8 +58,6 @@ def restore(
         Source of the samples.
     variance : Tensor
         Of the image's noise, ``(1, C, Y, X)``.
-    pooling : float
-        Distance in pixels over which neighbours share the weights of the prior.
     regularization : Regularization
         How far the latent image follows its prior.
     psf_error : float
@@ -79,7 +76,7 @@ def restore(
     level = darkest(image)
 
     def weighted(mean: Tensor, variances: tuple[Tensor, Tensor] | None = None) -> Precision:
-        strength = regularization.strength
+        pooling, strength = regularization.pooling, regularization.strength
         return sparse_precision(
             mean, kernel, noise, variances, pooling=pooling, psf_error=psf_error, strength=strength
         )

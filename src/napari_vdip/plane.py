@@ -139,7 +139,6 @@ class Plane:
                 self.KNOWN_STEPS,
                 self.rng,
                 self.variance,
-                self.settings.pooling,
                 self.regularization or self.regularization_of(self.kernel),
                 psf_error=0.0 if given else psf_error_of(self.sharpness, self.settings),
             )

@@ -120,7 +120,6 @@ class Refinement:
             pixel_rounds,
             self._rng,
             variance,
-            settings.pooling,
             regularization_of(image, variance, kernel, sharp, settings.pooling, settings.seed),
             psf_error=psf_error_of(sharp, settings),
             step=self._before + self._done,

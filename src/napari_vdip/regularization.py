@@ -32,7 +32,7 @@ BETTER = 0.998
 """Error of what is left out, relative to that with the published prior, below which a stronger one is."""
 GAP = 1
 """Side in pixels of what is left out to judge them. Neighbours must not be too far to tell of noise."""
-SHARP_UPDATES = 16
+SHARP_UPDATES = 20
 """Updates where a model leaves more than noise: where that is allowed for, noise is not sharpened."""
 SHARP_GAP = 2
 """Side in pixels of what is left out to judge how far the model fits."""
@@ -40,6 +40,10 @@ FITTED = 5
 """Updates after which that is judged."""
 FITS = 0.92
 """Error of what is left out, with noise alone relative to that with misfit, below which there is none."""
+BEYOND = 0.95
+"""Error above which it is more than noise, which leaves 0.8: it is less for bright specimens."""
+APART = 0.5
+"""Part of the distance over which neighbours share their weights there: edges are as sharp as pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,14 @@ class Regularization:
         Factor on the weights of the prior.
     updates : int
         How often the weights follow the latent image.
+    pooling : float
+        Distance in pixels over which neighbours share the weights.
     """
 
     misfit: float = 1.0
     strength: float = 1.0
     updates: int = MOST
+    pooling: float = 0.0
 
 
 def regularization_of(
@@ -68,7 +75,8 @@ def regularization_of(
 
     In photographs the misfit is the sharpness: what is wrong of a kernel leaves more of sharp edges than
     noise. Fine texture can be as sharp and leave noise alone: then what is left out is predicted much
-    better without misfit. Where there is none, the weights are updated until the error of what is left out
+    better without misfit. Where single pixels are off by more than noise, neighbours share less of their
+    weights. Where there is no misfit, the weights are updated until the error of what is left out
     rises; if it does, a stronger prior is tried.
 
     Parameters
@@ -80,7 +88,7 @@ def regularization_of(
     sharp : float
         See `sharpness.sharpness`.
     pooling : float
-        See `HeldOut`.
+        Distance in pixels over which neighbours share the weights of the prior.
     seed : int
         Says which pixels are left out.
     """
@@ -92,16 +100,20 @@ def regularization_of(
 
     with torch.no_grad():
         if sharp > 1 and not _fits(without(SHARP_GAP), kernel, sharp):
-            return Regularization(sharp, updates=SHARP_UPDATES)
+            beyond = _settled(without(GAP).errors(kernel)) > BEYOND
+            return Regularization(sharp, 1.0, SHARP_UPDATES, pooling * (APART if beyond else 1))
         return _most_telling(without(GAP), kernel)
 
 
 def _fits(held_out: HeldOut, kernel: Tensor, misfit: float) -> bool:
     """Whether a kernel leaves noise alone."""
-    alone, both = (
-        next(islice(held_out.errors(kernel, variance), FITTED, None)) for variance in (1.0, misfit)
-    )
+    alone, both = (_settled(held_out.errors(kernel, variance)) for variance in (1.0, misfit))
     return alone < FITS * both
+
+
+def _settled(errors: Iterator[float]) -> float:
+    """Return the error when a few updates have been made."""
+    return next(islice(errors, FITTED, None))
 
 
 def _most_telling(held_out: HeldOut, kernel: Tensor) -> Regularization:
@@ -110,7 +122,7 @@ def _most_telling(held_out: HeldOut, kernel: Tensor) -> Regularization:
     for strength in STRENGTHS:
         updates, error = _before_it_rises(held_out.errors(kernel, strength=strength))
         if error < BETTER * least:
-            best, least = Regularization(strength=strength, updates=updates), error
+            best, least = Regularization(1.0, strength, updates, held_out.pooling), error
         if updates == MOST:
             break
     return best

@@ -156,7 +156,7 @@ def judging(size: Size, window: Size, sharp: float) -> Part:
     Nobody knows before what comes of it: it is taken that there is misfit in a sharp image, and that all
     updates pay in a smooth one. Where fewer do, they are tried with a stronger prior, too.
     """
-    tried, updates = (2, FITTED) if sharp > 1 else (1, MOST)
+    tried, updates = (3, FITTED) if sharp > 1 else (1, MOST)
     units: Units = {"mean": tried * (1 + updates), "sample": tried * updates}
     return Part(judged_size(size, window), window, 1, units)
 
