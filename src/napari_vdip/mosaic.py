@@ -126,8 +126,7 @@ class Mosaic:
                     yield replace(estimate, steps=total, part=most_detailed_part)
                 kernel = estimate.kernel
             # The same for all tiles, or there would be seams.
-            part = self._part(most_detailed_part, kernel)
-            self._whole.regularization = part.regularization_of(kernel)
+            self._whole.regularization = self._part(most_detailed_part, kernel).regularization_of(kernel)
             for number, (region, weights) in enumerate(parts[first:], start=first):
                 tile, before = self._part(region, kernel, number), search + number * Plane.KNOWN_STEPS
                 for estimate in tile.estimates():

@@ -102,7 +102,7 @@ def regularization_of(
         if sharp > 1 and not _fits(without(SHARP_GAP), kernel, sharp):
             beyond = _settled(without(GAP).errors(kernel)) > BEYOND
             return Regularization(sharp, 1.0, SHARP_UPDATES, pooling * (APART if beyond else 1))
-        return _most_telling(without(GAP), kernel)
+        return _best_predicting(without(GAP), kernel)
 
 
 def _fits(held_out: HeldOut, kernel: Tensor, misfit: float) -> bool:
@@ -116,7 +116,7 @@ def _settled(errors: Iterator[float]) -> float:
     return next(islice(errors, FITTED, None))
 
 
-def _most_telling(held_out: HeldOut, kernel: Tensor) -> Regularization:
+def _best_predicting(held_out: HeldOut, kernel: Tensor) -> Regularization:
     """Return what predicts best what is left out."""
     best, least = Regularization(), math.inf
     for strength in STRENGTHS:
