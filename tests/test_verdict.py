@@ -14,7 +14,7 @@ from napari_vdip.psf_measures import measure_psf
 from napari_vdip.residual import Clipping, ResidualMeasures
 from napari_vdip.scenes import aberrated_psf, cells, gaussian_psf, specimen
 from napari_vdip.sharpness import ROUND, relative
-from napari_vdip.verdict import SHARP, judge
+from napari_vdip.verdict import SHARP, SIGNIFICANT, judge
 
 WIDE = gaussian_psf(19, 3.0)
 SEED = 7
@@ -52,7 +52,7 @@ def test_what_a_sharp_image_leaves_beside_noise_speaks_against_a_wrong_kernel_al
     scene = cells(size=96, psf_size=13, photons=1e5, seed=SEED)
     (right,) = diagnose(found(scene.blurred, scene.psf), scene.blurred)
     assert right.residual.beyond_noise > 0.5
-    assert right.residual.deviation > 10  # no noise is like that
+    assert right.residual.deviation > SIGNIFICANT  # no noise is like that
     assert right.verdict.answer == "good", right.verdict.reasons
     for wrong in (np.rot90(scene.psf), gaussian_psf(13, 2.5)):
         assert verdict(scene.blurred, wrong).answer == "do not trust"
