@@ -141,7 +141,7 @@ def test_the_part_with_the_most_detail_is_judged(rng, monkeypatch):
 
 
 @pytest.mark.parametrize(("kind", "sigma", "photons"), [("nuclei", 0.9, 100), ("filaments", 1.8, 1e4)])
-def test_what_is_chosen_is_nearer_to_the_truth_than_the_worst_choice(kind, sigma, photons):
+def test_what_is_chosen_is_as_near_to_the_truth_as_the_better_of_few_and_many_updates(kind, sigma, photons):
     """Nuclei that are faint and little blurred want few updates, bright filaments many."""
     scene = specimen(kind, gaussian_psf(11, sigma), size=96, photons=photons, seed=1)
     scale = float(scene.blurred.max())

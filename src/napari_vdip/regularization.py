@@ -107,7 +107,7 @@ def regularization_of(
 
 def _fits(held_out: HeldOut, kernel: Tensor, misfit: float) -> bool:
     """Whether a kernel leaves noise alone."""
-    alone, both = (_settled(held_out.errors(kernel, variance)) for variance in (1.0, misfit))
+    alone, both = (_settled(held_out.errors(kernel, assumed)) for assumed in (1.0, misfit))
     return alone < FITS * both
 
 
