@@ -401,6 +401,12 @@ def test_the_tab_judges_and_sets_the_window(panel, qtbot):
     check.psf.wavelength.setValue(520)
     check.psf.na.setValue(1.3)
     assert "0.206" in check.psf.facts.values["by diffraction"].text()
+    check.psf.na.setValue(0.1)  # what was found would be narrower than can be
+    assert "narrower" in check.psf.facts.values["by diffraction"].text()
+    assert check.verdict.answer.text() != "good"
+    assert "narrower than diffraction allows" in check.verdict.reasons.text()
+    check.psf.na.setValue(1.3)
+    assert check.verdict.reasons.text() == "\n".join(verdict.reasons)
     panel.form.basic["psf_shape"].value = (31, 31)
     check.work.use_window((11, 13))
     assert panel.form.value.psf_shape == (11, 13)

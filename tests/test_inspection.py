@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from napari_vdip import Settings, batch, deconvolve
 from napari_vdip.cli import app
-from napari_vdip.diagnostics import diagnose
+from napari_vdip.diagnostics import diagnose, judged_beside
 from napari_vdip.inspection import load
 from napari_vdip.io import write_ome_tiff
+from napari_vdip.psf_measures import theoretical_width
 from napari_vdip.scenes import gaussian_psf, specimen
 
 PSF = gaussian_psf(9, 1.5)
@@ -71,6 +72,25 @@ def test_each_channel_gets_a_verdict_with_its_width_and_the_limit(results):
     assert bright["psf"]["physical"]["unit"] == "micrometer"
     assert bright["psf"]["physical"]["fwhm"][0] == pytest.approx(0.1 * bright["psf"]["pixels"]["fwhm"][0])
     assert bright["theoretical"] == pytest.approx(0.5145e-3 * 520 / 1.3, rel=1e-3)
+
+
+def test_a_kernel_narrower_than_diffraction_allows_is_not_good(results):
+    code, (bright, faint) = lines(results / "out", "--wavelength", 520, "--na", 0.7)
+    assert code == 0
+    assert bright["verdict"]["answer"] == "look closer"
+    assert "narrower than diffraction" in bright["verdict"]["reasons"][0]
+    assert faint["verdict"]["answer"] == "do not trust"
+
+
+def test_a_plane_is_judged_beside_another_width_as_if_it_had_been_known(results):
+    stored = load(results / "out" / "cells")
+    optics = {"wavelength": 0.52, "na": 0.7}
+    known, unknown = (
+        diagnose(stored.result, stored.image, pixel_size=(0.1, 0.1), **given) for given in (optics, {})
+    )
+    width = theoretical_width(0.52, 0.7)
+    assert [judged_beside(one, width) for one in unknown] == known
+    assert [judged_beside(one, None) for one in known] == unknown
 
 
 def test_a_person_gets_a_table_and_the_reasons_of_what_is_not_good(results):

@@ -109,6 +109,8 @@ SOUND = ResidualMeasures(0.9, 0.9, -0.1, -0.1, 0.0, 1.0, 100.0, 0.0, 0.0, ((0, 9
 PHOTOGRAPH = replace(SOUND, psf_error=0.002, beyond_noise=1.0)
 FITTING = measure_psf(gaussian_psf(13, 1.5))
 NARROW = measure_psf(gaussian_psf(13, 0.5))
+MEASURED = measure_psf(gaussian_psf(13, 1.5), (0.1, 0.1))
+"""Of 0.353 micrometres."""
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,10 @@ NARROW = measure_psf(gaussian_psf(13, 0.5))
         ({"stopped": "stopped by the user"}, "look closer", "stopped by the user"),
         ({"psf": NARROW}, "look closer", "almost a point"),
         ({"psf": NARROW, "given": True}, "good", "noise leaves"),
+        ({"psf": MEASURED, "theoretical": 0.36}, "look closer", "narrower than diffraction allows"),
+        ({"psf": MEASURED, "theoretical": 0.36, "given": True}, "look closer", "diffraction"),
+        ({"psf": MEASURED, "theoretical": 0.35}, "good", "noise leaves"),
+        ({"psf": FITTING, "theoretical": 9.0}, "good", "noise leaves"),  # in pixels: none can tell
     ],
 )
 def test_every_reason_is_named_and_the_worst_decides(changes, answer, word):

@@ -107,6 +107,12 @@ class News:
         """Whether the plane is known to be blank: nothing was estimated."""
         return self.diagnosis is not None and self.diagnosis.verdict.answer == "blank"
 
+    def beside(self, width: float | None) -> News:
+        """Judge it beside a theoretical width in micrometres."""
+        from napari_vdip.diagnostics import judged_beside
+
+        return replace(self, diagnosis=self.diagnosis and judged_beside(self.diagnosis, width))
+
 
 def judging(this: Checked, indices: Iterable[Index], device: str) -> Generator[News, None, None]:
     """Judge planes one after the other; of each, measure its point spread function first."""

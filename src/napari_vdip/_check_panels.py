@@ -118,7 +118,10 @@ class VerdictPanel(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.answer = QLabel()
-        self.answer.setToolTip("The worst of the reasons below decides. Good says that none was found.")
+        self.answer.setToolTip(
+            "The worst of the reasons below decides. Good says that none was found. The residual does not "
+            "show a point spread function that is too narrow: wavelength and NA below help to see one."
+        )
         self.answer.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.reasons = text()
         self.facts = Facts()
@@ -220,7 +223,12 @@ class PsfPanel(QWidget):
             "Open a point spread function from a file as a layer, and choose it as given for the next run.",
         )
         self.wavelength = Number(
-            "emission wavelength", " nm", 9999, 0, 10, "Emission wavelength, for the width by diffraction."
+            "emission wavelength",
+            " nm",
+            9999,
+            0,
+            10,
+            "Emission wavelength, for the width by diffraction, beside which the result is judged.",
         )
         self.na = Number(
             "numerical aperture", "", 2, 2, 0.05, "Numerical aperture of the objective, for the same."

@@ -95,8 +95,8 @@ class CheckTab(CheckControls):
         psf.use_window.clicked.connect(self._use_window)
         psf.export.clicked.connect(self._export)
         psf.open.clicked.connect(work.ask_open)
-        psf.wavelength.valueChanged.connect(self._show)
-        psf.na.valueChanged.connect(self._show)
+        psf.wavelength.valueChanged.connect(self._on_optics)
+        psf.na.valueChanged.connect(self._on_optics)
         work.changed.connect(self._show)
         work.agreed.connect(self._on_agreement)
         self.stop.clicked.connect(self.quit)
@@ -215,14 +215,25 @@ class CheckTab(CheckControls):
 
         def take(news: News) -> None:
             if self.subject is not None and this.same(self.subject):
-                self.found[news.index] = news
-                self.mark(this.planes, news)
+                self._keep(this, news)
                 self._show()
 
         self._at = this, indices
         self._job = Job(judging(this, indices, self._device.value), self)
         self._job.yielded.connect(take)
         self._job.finished.connect(self._on_judged)
+        self._show()
+
+    def _keep(self, this: Checked, news: News) -> None:
+        """Keep what was found of a plane, judged beside the width by diffraction as it is known now."""
+        news = self.found[news.index] = news.beside(self.psf.theoretical)
+        self.mark(this.planes, news)
+
+    def _on_optics(self) -> None:
+        """Judge beside another width by diffraction, which takes no time."""
+        if self.subject is not None:
+            for news in list(self.found.values()):
+                self._keep(self.subject, news)
         self._show()
 
     def _judged(self, index: Index) -> bool:

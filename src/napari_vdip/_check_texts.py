@@ -55,7 +55,8 @@ def diffraction(psf: PsfMeasures, theoretical: float | None) -> str:
     if theoretical is None:
         return "needs wavelength and NA"
     ratio = max(psf.physical.fwhm_axes) / theoretical
-    beside = "this is narrower than can be" if ratio < 1 else f"this is {ratio:.1f} times as wide"
+    narrower = psf.narrower_than(theoretical)
+    beside = "this is narrower than can be" if narrower else f"this is {ratio:.1f} times as wide"
     return f"{theoretical:.3g} µm; {beside}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +65,10 @@ class Diagnosis:
         Of the input, if it is known.
     relative_std : float or None
         Mean of the std map over the standard deviation of the latent image.
+    stopped : str
+        Why the plane ended.
+    given : bool
+        Whether the point spread function was given.
     """
 
     plane: str
@@ -75,6 +79,8 @@ class Diagnosis:
     residual: ResidualMeasures | None = None
     clipping: Clipping | None = None
     relative_std: float | None = None
+    stopped: str = FINISHED
+    given: bool = False
 
     def asdict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -149,6 +155,17 @@ def theoretical(wavelength: float | None, na: float | None) -> float | None:
     return theoretical_width(wavelength, na)
 
 
+def judged_beside(found: Diagnosis, width: float | None) -> Diagnosis:
+    """Judge a plane again beside another theoretical width, in the unit of the pixel size.
+
+    Nothing is measured again. A plane of which nothing was estimated stays as it is.
+    """
+    if found.psf is None:
+        return found
+    verdict = judge(found.psf, found.residual, found.clipping, found.stopped, found.given, width)
+    return replace(found, theoretical=width, verdict=verdict)
+
+
 def diagnoses(
     result: Deconvolution,
     image: Any,
@@ -218,7 +235,8 @@ def _diagnosis(
     if result.std is not None:
         std = planes.take(result.std, index).astype(np.float64)
         relative_std = float(std.mean() / latent.std(dtype=np.float64))
-    verdict = judge(measures, residual, clipped, ended, result.settings.psf_source == "given")
+    given = result.settings.psf_source == "given"
+    verdict = judge(measures, residual, clipped, ended, given, scale.theoretical)
     return Diagnosis(
         plane=planes.name(index),
         index=index,
@@ -228,4 +246,6 @@ def _diagnosis(
         residual=residual,
         clipping=clipped,
         relative_std=relative_std,
+        stopped=ended,
+        given=given,
     )

@@ -92,6 +92,12 @@ class PsfMeasures:
         """Whether it is narrower than two pixels along both axes, and no mere spike in a haze."""
         return max(self.pixels.fwhm_axes) < NARROW and self.energy > COMPACT
 
+    def narrower_than(self, theoretical: float | None) -> bool:
+        """Whether it is narrower along both axes than a width in the unit of `physical`, if known."""
+        if self.physical is None or theoretical is None:
+            return False
+        return max(self.physical.fwhm_axes) < theoretical
+
 
 def measure_psf(
     psf: NDArray[np.floating],

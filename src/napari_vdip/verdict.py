@@ -65,6 +65,7 @@ def judge(
     clipped: Clipping | None,
     stopped: str = FINISHED,
     given: bool = False,
+    theoretical: float | None = None,
 ) -> Verdict:
     """Judge a result by its measures.
 
@@ -77,13 +78,19 @@ def judge(
     stopped : str
         Why the run ended.
     given : bool
-        Whether the point spread function was known: then its window and width are as they should be.
+        Whether the point spread function was known: then its window is as it should be, and it may be
+        almost a point.
+    theoretical : float, optional
+        Full width at half maximum of the diffraction, in the unit of ``psf.physical``: what the residual
+        cannot see, a point spread function that is too narrow, is seen beside it.
     """
     found: list[tuple[int, str]] = []
     if stopped != FINISHED:
         found.append((1, f"The run ended early: {stopped}."))
     if not given:
         found += _of_psf(psf)
+    if psf.narrower_than(theoretical):
+        found.append((1, _beside_diffraction(psf, theoretical)))
     if clipped:
         found += _of_input(clipped)
     if residual:
@@ -117,6 +124,15 @@ def _of_psf(psf: PsfMeasures) -> list[tuple[int, str]]:
             )
         )
     return found
+
+
+def _beside_diffraction(psf: PsfMeasures, theoretical: float | None) -> str:
+    widths = psf.physical
+    assert widths is not None
+    return (
+        f"The point spread function is {max(widths.fwhm_axes):.3g} {widths.unit} wide, narrower than "
+        f"diffraction allows, {theoretical:.3g}: it, or one of wavelength, NA and pixel size, is wrong."
+    )
 
 
 def _of_input(clipped: Clipping) -> list[tuple[int, str]]:
