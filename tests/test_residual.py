@@ -16,7 +16,7 @@ from napari_vdip.residual import (
     noise_units,
     valid_reblurred,
 )
-from napari_vdip.scenes import gaussian_psf, specimen
+from napari_vdip.scenes import cells, gaussian_psf, specimen
 
 PSF = gaussian_psf(13, 1.5)
 
@@ -138,3 +138,35 @@ def test_saturation_is_seen_and_few_bright_pixels_are_not():
     assert clipped.lowest == pytest.approx(np.mean(image <= 90))
     both = clipping(np.concatenate([image, image.clip(90, 110)], -1))
     assert both == clipped
+
+
+def whole(image, top):
+    """An image as a camera of 8 bits gives it, saturated above a value."""
+    return np.round(image * (255 / top)).clip(0, 255).astype(np.uint8)[..., None]
+
+
+@pytest.mark.parametrize("kind", ["filaments", "nuclei", "beads", "cells"])
+def test_saturation_that_compression_has_spread_is_seen_and_bright_specimens_are_not(kind):
+    scene = cells(size=96, psf_size=13) if kind == "cells" else specimen(kind, PSF, size=96)
+    image = scene.blurred
+    assert clipping(image[..., None]).highest == 0
+    assert clipping(whole(image, 1.1 * image.max())).highest == 0
+    saturated = whole(image, np.quantile(image, 0.98))
+    part = pytest.approx(np.mean(saturated == 255), rel=0.1)
+    assert clipping(saturated).highest == part
+    lower = saturated - np.random.default_rng(0).integers(1, 3, saturated.shape, np.uint8) * (saturated > 2)
+    lower[0, 0] = 255  # the highest value of all is rare
+    assert clipping(lower).highest == part
+
+
+def test_an_even_background_with_noise_is_not_saturated():
+    even = np.random.default_rng(0).poisson(40_000, (128, 128, 1))
+    even[:40] //= 10
+    assert clipping(even).highest == 0
+
+
+def test_saturation_under_a_flat_field_cannot_be_seen():
+    # Not a wish: divided by what varies by a few percent, it looks like an even specimen.
+    image = specimen("nuclei", PSF, size=96).blurred
+    flat = 1 + 0.03 * np.cos(np.linspace(0, np.pi, 96))
+    assert clipping((image.clip(None, np.quantile(image, 0.98)) / flat)[..., None]).highest == 0

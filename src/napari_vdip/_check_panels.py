@@ -59,7 +59,8 @@ MEANINGS = {
     "signal to noise": "Variance of the input above that of its noise, relative to it.",
     "beyond noise": "Of images with edges as fine as pixels: errors of the point spread function that "
     "would leave what the residual has beyond noise.",
-    "clipped input": "Pixels at the ends of the input's range, where more are than at the next value.",
+    "clipped input": "Pixels at the ends of the input's range, where more are than at the next value. "
+    "Saturation under a flat field is not seen.",
 }
 
 

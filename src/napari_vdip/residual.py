@@ -32,6 +32,12 @@ LAGS = [(y, x) for y in range(REACH + 1) for x in range(-REACH, REACH + 1) if (y
 """One of each pair of opposite lags."""
 SIDE = 256
 """Side in pixels of the part of a plane that is examined: where it has most detail."""
+PILE = 0.01
+"""Part of the range below the highest value in which compression spreads what was saturated: 253 to 255."""
+STANDS_OUT = 2
+"""Times as many pixels as in either of the next two such parts, beyond chance, make a pile..."""
+CHANCE = 3.0
+"""...in standard deviations of their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,8 @@ class Clipping:
     ----------
     highest, lowest : float
         Part of the pixels with the highest and with the lowest value, where these are more than have the
-        next value; else 0.
+        next value; else 0. Of whole numbers those just below the highest value count as well, where they
+        pile up.
     """
 
     highest: float
@@ -192,16 +199,29 @@ def clipping(image: NDArray[Any]) -> Clipping:
     """Look for saturation and cut-off values in a ``(Y, X, C)`` image.
 
     In an image that is not clipped fewer pixels have the highest value than the next. At the lowest it may
-    be otherwise where there are few photons.
+    be otherwise where there are few photons. Compression (JPEG), after which images have whole numbers, may
+    spread the highest value. What was saturated and then divided by a flat field is not seen: it looks like
+    a specimen that is bright and even.
     """
 
     def part(values: NDArray[Any], end: int) -> float:
         counts = np.unique(values, return_counts=True)[1]
         at, next_to_it = (counts[-1], counts[-2:-1]) if end else (counts[0], counts[1:2])
-        return float(at / values.size) if at > next_to_it.sum() and at > 1 else 0.0
+        clipped = at if at > next_to_it.sum() and at > 1 else 0
+        if end and np.issubdtype(values.dtype, np.integer):
+            clipped = max(clipped, _piled(values))
+        return float(clipped / values.size)
 
     channels = [image[..., c] for c in range(image.shape[-1])]
     return Clipping(max(part(c, 1) for c in channels), max(part(c, 0) for c in channels))
+
+
+def _piled(values: NDArray[np.integer]) -> int:
+    """Count the pixels just below the highest value, if they are a pile there."""
+    highest, lowest = float(values.max()), float(values.min())
+    above = [np.count_nonzero(values > highest - n * PILE * (highest - lowest)) for n in (1, 2, 3)]
+    here, *further = np.diff([0, *above])
+    return int(here) if here - STANDS_OUT * max(further) > CHANCE * math.sqrt(here) else 0
 
 
 def valid_reblurred(

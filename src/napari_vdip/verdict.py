@@ -32,7 +32,7 @@ pixels, is never white, whatever the point spread function."""
 FAINT = (10.0, 2.0)
 """Signal-to-noise ratio, of variances, below which to look closer, and not to trust."""
 SATURATED = 0.001
-"""Part of the pixels at the highest value."""
+"""Part of the pixels at the highest value, see `residual.clipping`."""
 DARK = 0.01
 """Part of the pixels at the lowest value."""
 
