@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ from typer.testing import CliRunner
 
 from napari_vdip import Settings, batch, deconvolve
 from napari_vdip.cli import app
-from napari_vdip.diagnostics import diagnose, judged_beside
-from napari_vdip.inspection import load
+from napari_vdip.diagnostics import Diagnosis, diagnose, judged_beside
+from napari_vdip.image_file import read
+from napari_vdip.inspection import folders, load, remarks
 from napari_vdip.io import write_ome_tiff
-from napari_vdip.psf_measures import theoretical_width
+from napari_vdip.psf_measures import measure_psf, theoretical_width
+from napari_vdip.residual import Clipping
 from napari_vdip.scenes import gaussian_psf, specimen
+from napari_vdip.verdict import Verdict
 
 PSF = gaussian_psf(9, 1.5)
 SPACING = dict.fromkeys("YX", (0.1, "micrometer"))
@@ -100,6 +104,45 @@ def test_a_person_gets_a_table_and_the_reasons_of_what_is_not_good(results):
         assert text in result.output
     assert "C=1: The input has" in result.output
     assert "C=0: " not in result.output
+
+
+@pytest.mark.parametrize("name", ["napari-vdip.json", "latent", "psf"])
+def test_a_file_of_a_result_stands_for_its_folder(made, name):
+    (file,) = (made / "out" / "cells").glob(f"{name}*")
+    assert folders(file) == folders(made / "out") == [made / "out" / "cells"]
+
+
+def test_an_image_in_ome_zarr_stands_for_its_folder_too(tmp_path):
+    (tmp_path / "latent.ome.zarr").mkdir()
+    (tmp_path / "napari-vdip.json").touch()
+    assert folders(tmp_path / "latent.ome.zarr") == [tmp_path]
+    for none in ("psf.ome.tif", "latent.ome.zarr/nothing"):
+        with pytest.raises(ValueError, match=r"napari-vdip\.json"):
+            folders(tmp_path / none)
+
+
+def test_it_is_said_why_wavelength_and_aperture_are_not_used(results):
+    (psf,) = (results / "out" / "cells").glob("psf.ome.*")
+    kept = np.asarray(read(psf).array)
+    shutil.rmtree(psf)
+    write_ome_tiff(psf.with_suffix(".tif"), kept, "CYX")
+    optics = "--wavelength", 520, "--na", 1.3
+    _, (one, _) = lines(results / "out", *optics)
+    assert "size of a pixel" in one["no_theoretical"]
+    assert one["theoretical"] is None
+    assert "Wavelength and NA are not used: " in run(results / "out", "--device", "cpu", *optics).output
+    _, (one, _) = lines(results / "out")
+    assert one["no_theoretical"] == ""
+
+
+def test_what_the_verdict_does_not_ask_about_is_remarked():
+    good = Diagnosis("", (), Verdict("good", ()), measure_psf(gaussian_psf(41, 1.5)))
+    assert len(remarks(replace(good, clipping=Clipping(0.0005, 0.005)))) == 3
+    assert "11 x 11 pixels" in remarks(good)[0]
+    assert remarks(replace(good, given=True, clipping=Clipping(0.0, 0.0))) == []
+    reasons = Clipping(0.02, 0.3)
+    assert remarks(replace(good, given=True, clipping=reasons)) == []
+    assert remarks(replace(good, psf=None)) == []
 
 
 def test_without_its_input_there_is_no_residual_but_the_rest(results):

@@ -16,6 +16,7 @@ from napari_vdip.items import content_hash, reason
 from napari_vdip.names import RECORD
 from napari_vdip.options import bad_option
 from napari_vdip.settings import Settings
+from napari_vdip.verdict import DARK, SATURATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,8 @@ NANOMETERS = {"nanometer": 1.0, "micrometer": 1e3, "millimeter": 1e6, "meter": 1
 """Units of length in which a theoretical width can be said."""
 DEMO = "blurred.ome.tif"
 """File in the folder of the demo that holds its input."""
+UNLIMITED = "the files do not say the size of a pixel in a unit of length"
+"""Why there is no theoretical width, where there could be one."""
 COLOURS = {"good": "green", "look closer": "yellow", "do not trust": "red", "blank": "dim"}
 NOT_READ = 1
 """Exit code if some results could not be read."""
@@ -78,7 +81,7 @@ class Stored:
 
 
 def folders(given: str | Path) -> list[Path]:
-    """Return the folders of results in a folder, at any depth, or that of a file ``napari-vdip.json``.
+    """Return the folders of results in a folder, at any depth, or the folder that a file of results is in.
 
     Raises
     ------
@@ -86,7 +89,11 @@ def folders(given: str | Path) -> list[Path]:
         If there are none.
     """
     path = Path(given).expanduser()
-    found = [path] if path.name == RECORD and path.is_file() else sorted(path.rglob(RECORD))
+    if path.exists() and (path.name == RECORD or ".ome." in path.name):  # OME-Zarr is a folder itself
+        path = path.parent
+        found = [path / RECORD] if (path / RECORD).is_file() else []
+    else:
+        found = sorted(path.rglob(RECORD))
     if not found and (path / DEMO).is_file():
         return [path]
     if not found:
@@ -179,7 +186,11 @@ def _problem(path: Path, sha256: str) -> str:
 
 def inspect(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULT...", help="Folders of results, searched to the bottom.")
+        list[Path],
+        typer.Argument(
+            metavar="RESULT...",
+            help="Folders of results, searched to the bottom, or a file of one, such as latent.ome.tif.",
+        ),
     ],
     wavelength: Annotated[
         float | None, typer.Option(help="Emission wavelength in nanometers, for the diffraction limit.")
@@ -207,12 +218,13 @@ def inspect(
         try:
             stored = load(folder)
             diagnosed = _diagnosed(stored, limit, device)
+            unlimited = UNLIMITED if limit is not None and stored.pixels[0] is None else ""
             if json:
                 for one in diagnosed:
-                    about = {"result": str(folder), "problem": stored.problem}
+                    about = {"result": str(folder), "problem": stored.problem, "no_theoretical": unlimited}
                     typer.echo(json_format.dumps(about | one.asdict()))
             else:
-                _print(stored, list(diagnosed))
+                _print(stored, list(diagnosed), unlimited)
         except ValueError as error:
             failed = True
             message = {"result": str(folder), "failed": reason(error)}
@@ -231,18 +243,33 @@ def _diagnosed(stored: Stored, limit: float | None, device: str) -> Iterator[Dia
     return diagnoses(stored.result, stored.image, scale, stored.ended, device)
 
 
-def _print(stored: Stored, diagnosed: list[Diagnosis]) -> None:
-    """Print a table with a line for each plane, and below it the reasons."""
+def _print(stored: Stored, diagnosed: list[Diagnosis], unlimited: str) -> None:
+    """Print a table with a line for each plane, and below it the reasons and what else there is to say."""
     from rich.console import Console
 
     console = Console(highlight=False)
     console.print(_table(stored, diagnosed))
     if stored.problem:
         console.print(f"No residual: {stored.problem}.", markup=False)
+    if unlimited:
+        console.print(f"Wavelength and NA are not used: {unlimited}.", markup=False)
     for one in diagnosed:
-        if one.verdict.answer != "good":
-            for why in one.verdict.reasons:
-                console.print(f"{one.plane or 'plane'}: {why}", markup=False)
+        reasons = one.verdict.reasons if one.verdict.answer != "good" else ()
+        for said in (*reasons, *remarks(one)):
+            console.print(f"{one.plane or 'plane'}: {said}", markup=False)
+
+
+def remarks(found: Diagnosis) -> list[str]:
+    """Say what there is to say of the window and the input's range that is no reason of the verdict."""
+    psf, clipped, said = found.psf, found.clipping, []
+    if psf is not None and psf.advice == "smaller window" and not found.given:
+        window = " x ".join(map(str, psf.suggested))
+        said.append(f"The window is larger than needed: {window} pixels are enough, and faster.")
+    if clipped is not None and 0 < clipped.highest <= SATURATED:
+        said.append(f"{clipped.highest:.2%} of the input has the highest value.")
+    if clipped is not None and 0 < clipped.lowest <= DARK:
+        said.append(f"{clipped.lowest:.2%} of the input has the lowest value.")
+    return said
 
 
 def _table(stored: Stored, diagnosed: list[Diagnosis]) -> Table:
