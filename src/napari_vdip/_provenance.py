@@ -177,8 +177,13 @@ class Recipe:
 
     @staticmethod
     def caveat(layer: Layer) -> str:
-        """Say that a result is not what its run makes, run again to its end; nothing if it is."""
+        """Say that a layer is not what its run makes, run again to its end; nothing if it is."""
         made = made_of(layer)
+        if made.get("how"):
+            return (
+                f"{layer.name!r} was made from a result, as {made['how']!r}: the run makes that result, "
+                "not this layer."
+            )
         if "iterate" in made:
             return f"{layer.name!r} is an earlier estimate: its run makes the last one."
         if made.get("stopped", FINISHED) != FINISHED:
