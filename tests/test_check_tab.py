@@ -14,7 +14,7 @@ import napari_vdip.deconvolution as deconvolution
 from napari_vdip import Settings, add_to_viewer
 from napari_vdip import _check_texts as texts
 from napari_vdip._check_jobs import comparing, doubts, reseeding, residuals
-from napari_vdip._check_layers import LARGEST, companion, place
+from napari_vdip._check_layers import LARGEST, companion, place, show_alone
 from napari_vdip._check_panels import ENLARGED, Picture
 from napari_vdip._checked import checked
 from napari_vdip._commands import open_check
@@ -334,8 +334,22 @@ def test_a_result_may_be_deleted_while_something_is_made_of_it(shown):
 
 def test_the_overlay_is_clear_where_the_latent_image_is_sure(shown):
     viewer, _, _, layers = shown
-    layer = place(viewer, checked(viewer, layers[0]), "confidence", np.zeros((SIZE, SIZE), np.float32), {})
+    layer = place(viewer, checked(viewer, layers[0]), "doubt", np.zeros((SIZE, SIZE), np.float32), {})
     assert np.allclose(layer.colormap.map([0, 0.5, 1])[:, 3], [0, 0.5, 1], atol=0.01)
+
+
+def test_the_std_map_and_what_would_hide_it_are_seen_one_at_a_time(shown):
+    viewer, _, _, (latent, _, std) = shown
+    this = checked(viewer, latent)
+    assert not std.visible
+    doubt = place(viewer, this, "doubt", np.zeros((SIZE, SIZE), np.float32), {})
+    for quantity, seen in (("std", std), ("doubt", doubt)):
+        show_alone(viewer, this, quantity)
+        assert [layer for layer in (std, doubt) if layer.visible] == [seen]
+    show_alone(viewer, this, "std")
+    residual = place(viewer, this, "residual", np.zeros((SIZE, SIZE), np.float32), {})
+    assert [layer for layer in (std, doubt, residual) if layer.visible] == [residual]
+    assert latent.visible
 
 
 def test_an_exported_psf_comes_back_with_its_pixel_size(shown, tmp_path):
@@ -398,6 +412,9 @@ def test_the_tab_judges_and_sets_the_window(panel, qtbot):
     assert check.verdict.answer.text() == verdict.answer
     assert all(reason in check.verdict.reasons.text() for reason in verdict.reasons)
     assert "µm" in check.psf.facts.values["FWHM"].text()
+    assert not check.veil.isHidden()
+    check.std.click()
+    assert panel._viewer.layers["cells std"].visible
     check.psf.wavelength.setValue(520)
     check.psf.na.setValue(1.3)
     assert "0.206" in check.psf.facts.values["by diffraction"].text()
@@ -514,13 +531,13 @@ def test_buttons_add_layers_and_side_by_side_is_undone(panel, qtbot):
     viewer.layers["cells"].name_overlay.visible = True  # somebody's wish
     camera = camera_of(viewer)
     camera.zoom, camera.center = 33.0, (0, 1.5, 4.25)
-    for button in (check.residual, check.confidence, check.compare):
+    for button in (check.residual, check.doubt, check.compare):
         assert not grid_of(viewer).enabled
         button.click()
         assert not button.isEnabled()
         wait(panel, qtbot)
     names = [layer.name for layer in viewer.layers]
-    assert names[4:] == ["cells residual", "cells confidence", "cells Richardson-Lucy", "cells Wiener"]
+    assert names[4:] == ["cells residual", "cells doubt", "cells Richardson-Lucy", "cells Wiener"]
     viewer.layers.remove("cells Wiener")
     check.compare.click()  # once more, with the others side by side already
     wait(panel, qtbot)

@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined, unused-ign
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_vdip._check_jobs import Job, comparing, doubts, reseeding, residuals
-from napari_vdip._check_layers import DOUBT, RESIDUAL, place
+from napari_vdip._check_layers import DOUBT, RESIDUAL, STD, place, show_alone
 from napari_vdip._compare import HOW
 from napari_vdip._psf_layers import exporting, opening, other_pixels
 
@@ -77,7 +77,7 @@ class Actions(QObject):
 
         self._do("Computing the residual", residuals(this), end=add)
 
-    def show_confidence(self, this: Checked) -> None:
+    def show_doubt(self, this: Checked) -> None:
         """Add a layer that covers what is not known."""
         how = "std over the standard deviation of the latent plane"
         self._do(
@@ -85,6 +85,10 @@ class Actions(QObject):
             doubts(this),
             end=lambda data: place(self._viewer, this, DOUBT, data, {}, how),
         )
+
+    def show_std(self, this: Checked) -> None:
+        """Show the layer of the std map, which a run leaves hidden."""
+        show_alone(self._viewer, this, STD)
 
     def compare(self, this: Checked, index: Index, then: Callable[[], None]) -> None:
         """Add layers of other methods for a plane, and then do something with them."""

@@ -52,10 +52,15 @@ class CheckControls(QWidget):
             "Blue is below zero, red above, full from four on. The specimen should not be seen in it.",
         )
         self.std_legend, self.calibrated = text(), text(texts.CALIBRATED)
-        self.confidence = button(
-            "Show as confidence",
-            f"Add a layer over the latent image. {texts.VEIL} Between, its opacity is std / standard "
-            "deviation of the latent plane.",
+        self.std = button(
+            "Show the std map",
+            "Show its layer over the latent image. Hide it with its eye in the layer list.",
+        )
+        self.veil = text(texts.VEIL)
+        self.doubt = button(
+            "Show the doubt",
+            "Add a layer over the latent image, whose opacity is std / standard deviation of the latent "
+            "plane, at most 1.",
         )
         self.measurements = button(
             "How well it is calibrated...", f"Open {texts.CALIBRATION} in the browser."
@@ -86,7 +91,9 @@ class CheckControls(QWidget):
             self.psf,
             heading("Std map"),
             self.std_legend,
-            self.confidence,
+            self.std,
+            self.veil,
+            self.doubt,
             self.calibrated,
             self.measurements,
             heading("Other methods"),
@@ -161,7 +168,7 @@ class CheckControls(QWidget):
         """Say what the std map shows, if there is one, and how far it is calibrated."""
         has_std = this.result.std is not None
         self.calibrated.setText(texts.calibrated(news.diagnosis if news else None))
-        self.calibrated.setVisible(has_std)
-        self.measurements.setVisible(has_std)
+        for part in (self.std, self.veil, self.doubt, self.calibrated, self.measurements):
+            part.setVisible(has_std)
         low, high = this.layers["std"].contrast_limits if "std" in this.layers else (0.0, 0.0)
         self.std_legend.setText(texts.std_legend(low, high) if has_std else texts.NO_STD)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from napari_vdip._checked import Checked
 
-RESIDUAL, DOUBT = "residual", "confidence"
+RESIDUAL, DOUBT, STD = "residual", "doubt", "std"
 LARGEST = 4.0
 """Residual in noise units that has the full colour: noise alone exceeds it once in 16 000 pixels."""
 BLUE = (0.0, 0.45, 0.7)
@@ -73,10 +73,8 @@ def place(
     moved = Affine(**{name: state[name] for name in ("scale", "translate", "rotate", "shear")})(start)
     where = {**{name: state[name] for name in CARRIED}, "translate": moved}
     metadata = {**state["metadata"], KEY: {**made, "how": how, "quantity": quantity}}
-    for other in LOOKS:  # one would hide the other
-        covering = companion(viewer, this, other)
-        if covering is not None and quantity in LOOKS:
-            covering.visible = other == quantity
+    if quantity in LOOKS:
+        show_alone(viewer, this, quantity)
     earlier = companion(viewer, this, quantity)
     if earlier is not None and (earlier.ndim, earlier.rgb) == (this.latent.ndim, look.get("rgb", False)):
         earlier.data, earlier.metadata, earlier.visible = data, metadata, True
@@ -93,6 +91,14 @@ def place(
     if active is not None:
         viewer.layers.selection.active = active
     return layer
+
+
+def show_alone(viewer: Viewer, this: Checked, quantity: str) -> None:
+    """Show the layer of a quantity over a latent image, and hide those that would hide each other."""
+    for one in (*LOOKS, STD):
+        layer = companion(viewer, this, one)
+        if layer is not None:
+            layer.visible = one == quantity
 
 
 def companion(viewer: Viewer, this: Checked, quantity: str) -> Any:

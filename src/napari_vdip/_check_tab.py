@@ -89,7 +89,8 @@ class CheckTab(CheckControls):
         work, psf = self.work, self.psf
         self.judge_all.clicked.connect(self._judge_all)
         self.residual.clicked.connect(lambda: self._with(work.show_residual))
-        self.confidence.clicked.connect(lambda: self._with(work.show_confidence))
+        self.std.clicked.connect(lambda: self._with(work.show_std))
+        self.doubt.clicked.connect(lambda: self._with(work.show_doubt))
         self.compare.clicked.connect(lambda: self._with(work.compare, self.index, self._put_beside))
         psf.reseed.clicked.connect(lambda: self._with(work.reseed, self.index, self._device.value))
         psf.use_window.clicked.connect(self._use_window)
@@ -279,7 +280,8 @@ class CheckTab(CheckControls):
         has_input, has_std = this.source is not None, this.result.std is not None
         self.residual.setEnabled(has_input and free)
         self.compare.setEnabled(has_input and reached and free)
-        self.confidence.setEnabled(has_std and free)
+        self.doubt.setEnabled(has_std and free)
+        self.std.setEnabled("std" in this.layers)
         self.show_std(this, news)
 
     def _name(self, this: Checked) -> str:

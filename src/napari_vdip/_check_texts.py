@@ -26,7 +26,10 @@ CALIBRATED = (
     "dense, fine texture: then the map is too small, also if the verdict is good."
 )
 NO_DOUBT = "The plane is blank: nothing was estimated, and the std map is zero."
-VEIL = "Blue covers what is not known: fully where the std is that of the whole latent image, or more."
+VEIL = (
+    "The doubt is the std map relative to the latent image, in blue over it: clear where that is sure, and "
+    "fully blue where the std is the standard deviation of the whole plane, or more."
+)
 UNITS = {"micrometer": "µm", "pixel": "px"}
 
 
