@@ -21,12 +21,13 @@ from napari_vdip._commands import open_check
 from napari_vdip._compare import METHODS
 from napari_vdip._layers import KEY, read_layer
 from napari_vdip._provenance import Recipe
-from napari_vdip._psf_layers import exporting, opening, other_pixels
+from napari_vdip._psf_layers import exporting, opening, other_pixels, put_beside
 from napari_vdip._results import ResultLayers
 from napari_vdip._view import camera_of, grid_of
 from napari_vdip._widget import DeconvolutionWidget
 from napari_vdip.diagnostics import Diagnosis
 from napari_vdip.image_file import read
+from napari_vdip.io import write_ome_tiff
 from napari_vdip.psf_measures import agreement, measure_psf, theoretical_width
 from napari_vdip.result import Deconvolution
 from napari_vdip.scenes import cells, gaussian_psf
@@ -365,6 +366,26 @@ def test_an_exported_psf_comes_back_with_its_pixel_size(shown, tmp_path):
     assert "0.2 micrometer" in other_pixels(layer, source)
 
 
+def test_a_psf_from_a_file_without_units_lies_beside_the_image_with_its_pixels(shown, tmp_path):
+    _, source, _, (_, estimated, _) = shown
+    write_ome_tiff(tmp_path / "beads.ome.tif", gaussian_psf(WINDOW, 1.0), "YX")
+    layer = outcome(opening(tmp_path / "beads.ome.tif"))
+    put_beside(layer, source)
+    assert (layer.units, layer.extent.world.tolist()) == (source.units, estimated.extent.world.tolist())
+    assert not other_pixels(layer, source)
+
+
+def test_a_psf_keeps_the_pixels_that_its_file_says(shown, tmp_path):
+    _, source, _, _ = shown
+    spacing = dict.fromkeys("YX", (0.2, "micrometer"))
+    write_ome_tiff(tmp_path / "beads.ome.tif", gaussian_psf(WINDOW, 1.0), "YX", spacing=spacing)
+    layer = outcome(opening(tmp_path / "beads.ome.tif"))
+    put_beside(layer, source)
+    assert np.allclose(layer.scale, 0.2)
+    assert layer.translate[1] > source.extent.world[1, 1]
+    assert "0.1 micrometer" in other_pixels(layer, source)
+
+
 # In the panel
 
 
@@ -599,5 +620,6 @@ def test_a_psf_from_a_file_is_given_to_the_next_run(panel, qtbot, tmp_path):
     check.work.open_psf(path)
     wait(panel, qtbot)
     assert panel.inputs.psf.value.name == "beads"
+    assert panel.inputs.psf.value.translate[1] > check.subject.source.extent.world[1, 1]
     assert panel.inputs.image.value.name == "cells"
     assert panel.form.value.psf_source == "given"

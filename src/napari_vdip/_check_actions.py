@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from napari_vdip._check_jobs import Job, comparing, doubts, reseeding, residuals
 from napari_vdip._check_layers import DOUBT, RESIDUAL, STD, place, show_alone
 from napari_vdip._compare import HOW
-from napari_vdip._psf_layers import exporting, opening, other_pixels
+from napari_vdip._psf_layers import exporting, opening, other_pixels, put_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -148,6 +148,8 @@ class Actions(QObject):
     def _choose_psf(self, layer: Layer) -> None:
         image = self._inputs.image.value
         active = self._viewer.layers.selection.active
+        if image is not None:
+            put_beside(layer, image)
         layer = self._viewer.add_layer(layer)
         if active is not None:
             self._viewer.layers.selection.active = active

@@ -221,7 +221,8 @@ class PsfPanel(QWidget):
         )
         self.open = button(
             "Open PSF...",
-            "Open a point spread function from a file as a layer, and choose it as given for the next run.",
+            "Open a point spread function from a file as a layer beside the image, and choose it as given "
+            "for the next run. If the file says no pixel size, it takes that of the image.",
         )
         self.wavelength = Number(
             "emission wavelength",

@@ -224,7 +224,7 @@ def layer_data(
     to_physical = Affine(**{name: state[name] for name in ("scale", "translate", "rotate", "shear")})
     start = np.array(at or (0,) * source.ndim)
     beside, x = start.copy(), result.axes.index("X")
-    beside[x] += result.latent.shape[x] + max(2, result.latent.shape[x] // 32)
+    beside[x] += right_of(result.latent.shape[x])
 
     def layer(
         quantity: str, data: Array, at: NDArray[Any], white: float = 1.0, **look: Any
@@ -265,6 +265,11 @@ def added(viewer: Viewer, layer: Layer) -> Layer:
     if made_of(layer).get("quantity") == "std":
         show_colorbar(layer)
     return layer
+
+
+def right_of(columns: int) -> int:
+    """Return the column where something begins that is shown at the right of so many."""
+    return columns + max(2, columns // 32)
 
 
 def full(layer: Image) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Layer
 
+from napari_vdip._layers import full, right_of
 from napari_vdip.psf_file import SAME
 
 if TYPE_CHECKING:
@@ -60,6 +61,19 @@ def opening(path: Path) -> Generator[None, None, Layer]:
         "colormap": "viridis",
     }
     return Layer.create(psf, look, "image")
+
+
+def put_beside(psf: Layer, image: Image) -> None:
+    """Put a point spread function at the right of an image, as estimated ones are.
+
+    If its file says no unit of length, its pixels are taken for those of the image.
+    """
+    if all(str(unit) == "pixel" for unit in psf.units[-2:]):
+        psf.units = [*psf.units[:-2], *image.units[-2:]]
+        psf.scale = [*psf.scale[:-2], *image.scale[-2:]]
+    columns = full(image).shape[image.ndim - 1]  # colours are no axis of a layer
+    corner = image.data_to_world([*[0] * (image.ndim - 1), right_of(columns)])
+    psf.translate = [*psf.translate[:-2], *corner[-2:]]
 
 
 def other_pixels(psf: Layer, image: Image | None) -> str:
