@@ -269,6 +269,10 @@ def test_a_run_without_networks_is_compared_with_one_that_has_them(shown, monkey
     with pytest.raises(ValueError, match="expected an estimate"):
         outcome(reseeding(this, (), "cpu"))
     assert alone.settings.network_steps == 0
+    assert (texts.second_run(this), texts.second_run(checked(viewer, layers[0]))) == (
+        "with networks",
+        "two seeds",
+    )
     assert asked[0].network_steps == NETWORK_STEPS
 
 

@@ -33,7 +33,7 @@ class Actions(QObject):
     changed
         Something has begun, goes on or has ended.
     agreed : Checked, tuple of int, float
-        How well two seeds agree on a plane.
+        How well two runs agree on a plane.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Actions(QObject):
     def reseed(self, this: Checked, index: Index, device: str) -> None:
         """Estimate a point spread function again, and say how well both agree."""
         self._do(
-            "Another seed",
+            "A second run",
             reseeding(this, index, device),
             each=self._on_fraction,
             end=lambda value: self.agreed.emit(this, index, value),
@@ -177,7 +177,7 @@ class Actions(QObject):
         self.changed.emit()
 
     def _on_fraction(self, fraction: float) -> None:
-        self.doing = f"Another seed... {fraction:.0%}"
+        self.doing = f"A second run... {fraction:.0%}"
         self.changed.emit()
 
     def _on_finished(self) -> None:

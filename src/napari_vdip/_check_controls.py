@@ -148,13 +148,17 @@ class CheckControls(QWidget):
             self.verdict.show_verdict(news.diagnosis.verdict, facts, news.problem)
 
     def show_psf(self, this: Checked, index: Index, news: News | None, agreement: float | None) -> None:
-        """Show the point spread function of a plane, how it is, and how well two seeds agree on it."""
+        """Show the point spread function of a plane, how it is, and how well two runs agree on it."""
         panel, facts = self.psf, {}
+        second = texts.second_run(this)
+        label, about = texts.SECOND_RUN[second]
+        panel.reseed.setText(label)
+        panel.reseed.setToolTip(about)
         if news is not None:
             facts = texts.psf_facts(news.psf, this.pixel_size(), panel.theoretical)
             panel.picture.show_psf(this.psf(index))
             if agreement is not None:
-                facts["two seeds"] = texts.agreement_of(agreement)
+                facts[second] = texts.agreement_of(agreement)
             panel.advice.setText(texts.window_advice(news.psf, given=this.given))
             panel.use_window.setText(texts.use_window(news.psf))
         panel.facts.show_facts(facts)

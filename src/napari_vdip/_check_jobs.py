@@ -134,30 +134,13 @@ def judging(this: Checked, indices: Iterable[Index], device: str) -> Generator[N
 
 
 def reseeding(this: Checked, index: Index, device: str) -> Generator[float, None, float]:
-    """Estimate a plane's point spread function with another seed, and return their `agreement`.
-
-    Without networks there is next to nothing random in a run, so the other one has them. Yields the part
-    that is done.
-    """
-    from napari_vdip.deconvolution import run_plane
-    from napari_vdip.psf_measures import agreement
-    from napari_vdip.settings import NETWORK_STEPS
+    """Run a plane a second time, and return how well both agree; see `second_run`."""
+    from napari_vdip.second_run import running
 
     ours = this.psf(index).copy()
     image, region = this.source_plane(index)
-    whole = region == tuple((0, size) for size in image.shape[:2])
-    before = this.result.settings
-    settings = before.replace(
-        seed=before.seed + 1,
-        steps=before.network_steps or NETWORK_STEPS,
-        psf_source="plane",
-        channels="joint",
-    )
-    for progress in run_plane(image, settings, region=None if whole else region, device=device):
-        if progress.estimate.step == progress.estimate.steps:  # a std map is not needed
-            return agreement(ours, progress.preview().psf)
-        yield progress.fraction
-    raise ValueError("agreement: expected an estimate, got none")
+    part = None if region == tuple((0, size) for size in image.shape[:2]) else region
+    return (yield from running(image, ours, this.result.settings, region=part, device=device))
 
 
 def residuals(this: Checked) -> Generator[None, None, tuple[NDArray[Any], tuple[int, int]]]:

@@ -19,6 +19,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_vdip import _check_texts as texts
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -51,6 +53,8 @@ MEANINGS = {
     "concentration": "1 and 0 for a point; 1 / n and ln n for n equal pixels.",
     "two seeds": "Largest normalised cross-correlation of the point spread functions of two seeds. If they "
     "disagree, at least one is wrong.",
+    "with networks": "Largest normalised cross-correlation with the point spread function of a run with "
+    "networks and another seed. If they disagree, at least one is wrong.",
     "chi-square": "Mean square of the residual in noise units, and that of a replica in which the "
     "result is true.",
     "neighbours": "Correlation of neighbours in the residual, and that of the replica.",
@@ -210,11 +214,7 @@ class PsfPanel(QWidget):
             "Use a window",
             "Set the PSF shape on the Deconvolve tab, for the next run, to what fits this one.",
         )
-        self.reseed = button(
-            "Try another seed",
-            "Estimate the point spread function of this plane again, with networks and another seed, and "
-            "say how well both agree. Takes several times longer than a run of this plane without them.",
-        )
+        self.reseed = button(*texts.SECOND_RUN["with networks"])
         self.export = button(
             "Export PSF...",
             "Save the point spread function of this plane as OME-TIFF, with its pixel size.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from napari_vdip._checked import Checked
     from napari_vdip.diagnostics import Diagnosis
     from napari_vdip.psf_measures import PsfMeasures, Widths
 
@@ -30,6 +31,20 @@ VEIL = (
     "The doubt is the std map relative to the latent image, in blue over it: clear where that is sure, and "
     "fully blue where the std is the standard deviation of the whole plane, or more."
 )
+SECOND_RUN = {
+    "two seeds": (
+        "Try another seed",
+        "Estimate the point spread function of this plane again with another seed, and say how well both "
+        "agree.",
+    ),
+    "with networks": (
+        "Try networks",
+        "Estimate the point spread function of this plane again, with networks and another seed, and say "
+        "how well both agree. This run had no networks, without which next to nothing in it is random: so "
+        "more than the seed differs. It takes several times longer.",
+    ),
+}
+"""Name of the agreement with a second run, and label and tooltip of the button that makes it."""
 UNITS = {"micrometer": "µm", "pixel": "px"}
 
 
@@ -126,8 +141,13 @@ def residual_facts(found: Diagnosis) -> dict[str, str]:
     return facts
 
 
+def second_run(this: Checked) -> str:
+    """Return the name of the agreement with a second run in `SECOND_RUN`."""
+    return "two seeds" if this.result.settings.network_steps else "with networks"
+
+
 def agreement_of(value: float) -> str:
-    """Say how well two seeds agree."""
+    """Say how well two runs agree."""
     return f"{value:.3f}, where 1 is the same and 0 has nothing in common"
 
 
