@@ -18,13 +18,13 @@ from napari_vdip._check_layers import LARGEST, companion, place, show_alone
 from napari_vdip._check_panels import ENLARGED, Picture
 from napari_vdip._checked import checked
 from napari_vdip._commands import open_check
-from napari_vdip._compare import METHODS
 from napari_vdip._layers import KEY, read_layer
 from napari_vdip._provenance import Recipe
 from napari_vdip._psf_layers import exporting, opening, other_pixels, put_beside
 from napari_vdip._results import ResultLayers
 from napari_vdip._view import camera_of, grid_of
 from napari_vdip._widget import DeconvolutionWidget
+from napari_vdip.classical import METHODS
 from napari_vdip.diagnostics import Diagnosis
 from napari_vdip.image_file import read
 from napari_vdip.io import write_ome_tiff

@@ -75,6 +75,10 @@ def test_the_residual_of_the_truth_is_noise_of_one_unit_bright_or_dark():
     np.testing.assert_allclose(noise_units(10 * image + 3, 10 * ramp + 3), units, atol=0.01)
 
 
+def test_a_blank_image_has_no_residual():
+    assert not noise_units(np.full((20, 20, 1), 7.0), np.full((20, 20, 1), 7.1)).any()
+
+
 def test_what_is_blurred_again_is_the_convolution_where_it_is_known():
     rng = np.random.default_rng(0)
     latent, psf = rng.random((20, 24, 2)), rng.random((5, 3))

@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_vdip._check_jobs import Job, comparing, doubts, reseeding, residuals
 from napari_vdip._check_layers import DOUBT, RESIDUAL, STD, place, show_alone
-from napari_vdip._compare import HOW
 from napari_vdip._psf_layers import exporting, opening, other_pixels, put_beside
+from napari_vdip.classical import HOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -10,8 +10,8 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined, unused-ignore]
 
-from napari_vdip._compare import METHODS
 from napari_vdip._worker import DeconvolutionError, release_memory
+from napari_vdip.classical import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -151,8 +151,8 @@ def residuals(this: Checked) -> Generator[None, None, tuple[NDArray[Any], tuple[
     colours over the root of their number, so that noise keeps a standard deviation of one. That of a blank
     plane is zero.
     """
-    from napari_vdip.images import is_blank
-    from napari_vdip.residual import noise_units, valid_reblurred
+    from napari_vdip.diagnostics import reblurred_plane
+    from napari_vdip.residual import noise_units
 
     planes, settings = this.planes, this.result.settings
     kept = this.result.reblurred is not None
@@ -164,14 +164,8 @@ def residuals(this: Checked) -> Generator[None, None, tuple[NDArray[Any], tuple[
     inner = planes.of_size(*sides)
     found = np.full(inner.shape, np.nan, np.float32)
     for index in this.reached:
-        image = this.input_plane(index)
-        if kept:
-            reblurred = planes.take(this.result.reblurred, index)
-        else:
-            reblurred, inside = valid_reblurred(planes.take(this.result.latent, index), this.psf(index))
-            image = image[inside]
-        blank = is_blank(image)  # it has no noise
-        units = np.zeros(image.shape) if blank else noise_units(image, reblurred, settings)
+        reblurred, inside = reblurred_plane(this.result, planes, index)
+        units = noise_units(this.input_plane(index)[inside], reblurred, settings)
         inner.put(found, index, units.astype(np.float32))
         yield
     if this.latent.rgb:
@@ -184,10 +178,12 @@ def doubts(this: Checked) -> Generator[None, None, NDArray[Any]]:
 
     Yields after each plane. Of colours it is the root mean square.
     """
+    from napari_vdip.diagnostics import relative_std
+
     planes, found = this.planes, np.full(this.planes.shape, np.nan, np.float32)
     for index in this.reached:
-        spread = planes.take(this.result.latent, index).std(dtype=np.float64)
-        planes.put(found, index, planes.take(this.result.std, index) / np.float32(spread or 1.0))
+        std, latent = (planes.take(array, index) for array in (this.result.std, this.result.latent))
+        planes.put(found, index, relative_std(std, latent))
         yield
     return np.sqrt(np.square(found).mean(-1)) if this.latent.rgb else found
 

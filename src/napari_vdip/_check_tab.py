@@ -13,8 +13,8 @@ from napari_vdip._check_controls import CheckControls
 from napari_vdip._check_jobs import Job, judging
 from napari_vdip._check_layers import SideBySide, companion
 from napari_vdip._checked import checked
-from napari_vdip._compare import METHODS
 from napari_vdip._layers import KEY
+from napari_vdip.classical import METHODS
 
 if TYPE_CHECKING:
     from magicgui.widgets import ComboBox

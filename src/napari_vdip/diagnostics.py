@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_vdip.result import Deconvolution
+    from napari_vdip.tiling import Region
 
 SMALLEST = 32
 """Side in pixels of what is left without its border below which a residual tells nothing."""
@@ -191,6 +192,23 @@ def diagnoses(
         yield _diagnosis(result, planes, index, plane, ended.get(index, FINISHED), scale, target)
 
 
+def reblurred_plane(
+    result: Deconvolution, planes: stack.Plan, index: tuple[int, ...]
+) -> tuple[NDArray[np.floating], Region]:
+    """Return the re-blurred latent image of a plane, and the rows and columns of the plane that it is of.
+
+    These are all where the run has kept it. Else the latent image is blurred again, without its border.
+    """
+    if result.reblurred is not None:
+        return planes.take(result.reblurred, index), WHOLE
+    return valid_reblurred(planes.take(result.latent, index), planes.take_psf(result.psf, index))
+
+
+def relative_std(std: NDArray[np.floating], latent: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return a plane's std map over the standard deviation of its latent image, which is the doubt."""
+    return std / np.float32(latent.std(dtype=np.float64) or 1.0)
+
+
 def _reached(result: Deconvolution, planes: stack.Plan, index: tuple[int, ...]) -> bool:
     return bool(np.isfinite(planes.take_psf(result.psf, index)).all())
 
@@ -222,19 +240,15 @@ def _diagnosis(
         return Diagnosis(planes.name(index), index, NOTHING_ESTIMATED, None)
     psf = np.asarray(planes.take_psf(result.psf, index))
     measures = measure_psf(psf, scale.pixel_size, scale.unit)
-    residual = clipped = relative_std = None
+    residual = clipped = relative = None
     if image is not None:
         clipped = clipping(image)
-        if result.reblurred is not None:
-            reblurred = planes.take(result.reblurred, index)
-        else:
-            reblurred, inside = valid_reblurred(latent, psf)
-            image = image[inside]
+        reblurred, inside = reblurred_plane(result, planes, index)
+        image = image[inside]
         if min(image.shape[:2]) >= SMALLEST:
             residual = measure_residual(image, reblurred, psf, result.settings, device)
     if result.std is not None:
-        std = planes.take(result.std, index).astype(np.float64)
-        relative_std = float(std.mean() / latent.std(dtype=np.float64))
+        relative = float(relative_std(planes.take(result.std, index), latent).mean(dtype=np.float64))
     given = result.settings.psf_source == "given"
     verdict = judge(measures, residual, clipped, ended, given, scale.theoretical)
     return Diagnosis(
@@ -245,7 +259,7 @@ def _diagnosis(
         theoretical=scale.theoretical,
         residual=residual,
         clipping=clipped,
-        relative_std=relative_std,
+        relative_std=relative,
         stopped=ended,
         given=given,
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_vdip.images import Intensities
+from napari_vdip.images import Intensities, is_blank
 from napari_vdip.settings import Settings
 
 if TYPE_CHECKING:
@@ -111,8 +111,11 @@ def noise_units(
     Returns
     -------
     array
-        ``(Y, X, C)``, in standard deviations of `noise.noise_variance`, which grow with the intensity.
+        ``(Y, X, C)``, in standard deviations of `noise.noise_variance`, which grow with the intensity; zero
+        where the image is blank, which has no noise.
     """
+    if is_blank(image):
+        return np.zeros(image.shape)
     return (reblurred - np.asarray(image, np.float64)) / noise_deviation(image, settings)
 
 
