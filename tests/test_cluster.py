@@ -23,12 +23,14 @@ import tifffile
 import zarr
 from typer.testing import CliRunner
 
-from napari_vdip import Settings, batch, cluster, deconvolve, deconvolve_stack
+from napari_vdip import Settings, batch, cluster, deconvolve, deconvolve_stack, lazy_cluster
 from napari_vdip.cli import app
 from napari_vdip.cluster import Queue, check_device, connect, gpu_of
 from napari_vdip.io import read
 from napari_vdip.local_cluster import KEPT, environment_of, threads_of_processes
 from napari_vdip.scenes import cells
+from napari_vdip.stack import plan
+from napari_vdip.tiling import WHOLE
 
 SMALL = Settings(psf_shape=5, widths=(4,) * 5, steps=2, refinements=2, samples=2)
 SHARED = SMALL.replace(psf_source="channel")
@@ -257,6 +259,21 @@ def test_a_bad_plane_is_named_and_a_bad_argument_is_refused_before(client, array
             deconvolve_stack(image, SMALL, axes="TCYX", device="cuda:1")
         with pytest.raises(ValueError, match="axes: expected 4"):
             deconvolve_stack(image, SMALL, axes="TYX")
+
+
+def test_an_array_that_workers_do_not_see_is_named_before_anything_is_computed(
+    client, array, tmp_path, monkeypatch
+):
+    latent = folder_of(tmp_path / "latent.zarr", array.shape, (1, 1, 40, 40))
+    shutil.rmtree(tmp_path / "latent.zarr")
+    seen = r"out\['latent'\]: expected an array that all workers see, got .*latent.zarr"
+    with client.as_current(), pytest.raises(ValueError, match=seen):
+        deconvolve_stack(da.from_array(array), SMALL, axes="TCYX", device="cpu", out={"latent": latent})
+    monkeypatch.setattr(lazy_cluster, "run_plane", None)
+    planes = plan(array.shape, "TCYX", "separate")
+    stack = lazy_cluster._Stack(planes, SMALL, "cpu", WHOLE, ("latent",), {"latent": latent}, "")
+    with pytest.raises(ValueError, match=seen):
+        lazy_cluster._do_plane(planes.take(array, (0, 0)), "image", stack, (0, 0), None, None)
 
 
 def test_a_stack_that_is_stopped_keeps_what_is_done(client, array):

@@ -186,9 +186,8 @@ def _do_plane(
     kernel: Array | None,
 ) -> _Made:
     """Deconvolve a plane on a worker, and write what it can write there."""
-    import zarr
-
     check_plane(image, stack.settings, name)
+    written = {name: _opened(name, array) for name, array in stack.written.items()}
     steps = run_plane(
         image,
         stack.settings,
@@ -206,10 +205,8 @@ def _do_plane(
     with stream_of_its_own(stack.device):
         result = finish(steps, keep)
     images = {name: getattr(result, name) for name in stack.wanted}
-    for name, array in stack.written.items():
-        # Opened anew, as an array that is not there would be written to all the same.
-        there = zarr.open_array(array.store, path=array.path, mode="r+")
-        stack.planes.put(there, index, images.pop(name))
+    for name, array in written.items():
+        stack.planes.put(array, index, images.pop(name))
     estimate = replace(
         last[0],
         posterior=Posterior(torch.empty(0)),
@@ -218,6 +215,24 @@ def _do_plane(
     )
     about = result.history[0], result.reduced[0], estimate, result.device, result.stopped
     return _Made(result.psf, images, result.noise[0], *about)
+
+
+def _opened(name: str, array: Any) -> Any:
+    """Open an array anew on a worker, as one that is not there would be written to all the same.
+
+    Raises
+    ------
+    ValueError
+        If the worker does not see it, which no other try would change.
+    """
+    import zarr
+
+    try:
+        return zarr.open_array(array.store, path=array.path, mode="r+")
+    except FileNotFoundError:
+        raise ValueError(
+            f"out[{name!r}]: expected an array that all workers see, got {array.store} without one"
+        ) from None
 
 
 def _is_shared(array: Any, planes: Plan) -> bool:
