@@ -19,6 +19,7 @@ import zarr
 from PIL import Image
 
 from napari_vdip import Settings, batch, deconvolve, items, ome_zarr, replay, report, workspace
+from napari_vdip.course import FINISHED, Course
 from napari_vdip.io import read, write_ome_tiff
 from napari_vdip.names import place
 from napari_vdip.ome_zarr import write_ome_zarr
@@ -237,6 +238,26 @@ def test_a_shared_psf_that_is_not_there_is_not_used(tmp_path, stack):
     with pytest.raises(ValueError, match="expected the kernel of T=0"):
         batch.compute_plane(task)
     assert not list(item.partial.glob("done/*"))
+
+
+@pytest.mark.filterwarnings("ignore:the objective was not finite")
+def test_a_plane_that_ended_early_is_done_again_if_others_wait_for_its_kernel(tmp_path, stack):
+    work = batch.plan([stack[0]], tmp_path / "out", SHARED)
+    with pytest.MonkeyPatch.context() as patch:
+        follow = Course.follow
+
+        def broken(course, estimate):
+            follow(course, estimate)
+            return FINISHED if estimate.step == 1 else "the objective was not finite at step 2"
+
+        patch.setattr(Course, "follow", broken)
+        [failed] = done(work)
+    assert re.search("expected the kernel of T=., but it is not done or ended early", failed.reason)
+    [end] = done(work)
+    assert end.kind == "done", end.reason
+    expected = deconvolve(stack[1], SHARED, axes="TYX", device="cpu")
+    np.testing.assert_array_equal(arrays(work[0].folder)["latent.ome.zarr/0"], expected.latent)
+    assert {plane["stopped"] for plane in end.record["planes"]} == {FINISHED}
 
 
 @pytest.mark.parametrize("kind", ["one", "even", "each"])

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from napari_vdip import workspace
+from napari_vdip.course import FINISHED
 from napari_vdip.images import as_source
 from napari_vdip.plane_task import PlaneTask
 from napari_vdip.source import Source
@@ -88,8 +90,12 @@ def begin(item: Item, device: str | None, overwrite: bool) -> Begun:
     source.check()
     workspace.prepare(item, source.planes, run)
     done = workspace.done(item, planes)
+    turns = list(in_turn(source, item.settings))
+    for (first, found), (_, known) in pairwise(turns):
+        if known and not found and first in done and done[first]["stopped"] != FINISHED:
+            del done[first]  # it ended early, and its kernel, which others wait for, was not kept
     tasks, shared = [], None
-    for index, known in in_turn(source, item.settings):
+    for index, known in turns:
         shared = shared if known else index
         if index in done:
             continue
