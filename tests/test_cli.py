@@ -10,7 +10,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from napari_vdip import Settings, batch
+from napari_vdip import Settings, batch, workspace
 from napari_vdip.cli import app, print_events
 from napari_vdip.course import FINISHED, Course
 from napari_vdip.io import write_ome_tiff
@@ -117,22 +117,73 @@ def test_a_program_gets_an_object_in_every_line(tmp_path, image):
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path, image):
-    write_ome_tiff(tmp_path / "stack.ome.tif", np.zeros((2, 3, 9, 8)), "TCYX")
+    write_ome_tiff(tmp_path / "stack.ome.tif", np.zeros((2, 3, 49, 48)), "TCYX")
     before = sorted(tmp_path.iterdir())
     result = run("run", tmp_path, "--output", tmp_path / "out", "--dry-run", "--json")
     assert result.exit_code == 0, result.output
     image, stack = [json.loads(line) for line in result.stdout.splitlines()]
     assert (image["axes"], image["shape"], image["planes"]) == ("YX", [48, 48], 1)
-    assert (stack["axes"], stack["shape"], stack["planes"]) == ("TCYX", [2, 3, 9, 8], 6)
+    assert (stack["axes"], stack["shape"], stack["planes"]) == ("TCYX", [2, 3, 49, 48], 6)
     assert stack["output"][0] == str(tmp_path / "out" / "stack" / "latent.ome.zarr")
     joint = run(
         "run", tmp_path / "stack.ome.tif", "--output", tmp_path / "out", "--dry-run", "--channels", "joint"
     )
-    assert "TCYX 2 x 3 x 9 x 8, 2 planes" in joint.output
+    assert "TCYX 2 x 3 x 49 x 48, 2 planes" in joint.output
     (tmp_path / "bad.tif").write_text("not an image")
     assert run("run", tmp_path, "--output", tmp_path / "out", "--dry-run").exit_code == 1
     (tmp_path / "bad.tif").unlink()
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_dry_run_fails_as_the_run_would_for_planes_smaller_than_the_psf(tmp_path, image):
+    command = ("run", image, "--output", tmp_path / "out", "--psf-shape", 61)
+    dry, real = run(*command, "--dry-run"), run(*command)
+    assert dry.exit_code == real.exit_code == 1
+    reason = "expected a height of at least 61 pixels for a psf_shape of (61, 61), got 48"
+    assert reason in dry.stdout
+    assert reason in real.stderr
+
+
+def test_a_dry_run_says_what_is_done_and_what_was_made_otherwise(tmp_path, monkeypatch):
+    stack = np.stack([cells(size=48, psf_size=5, seed=seed).blurred for seed in range(2)])
+    write_ome_tiff(tmp_path / "stack.ome.tif", stack, "ZYX")
+    settings = Settings(psf_shape=5, steps=1, refinements=0, samples=2)
+    [item] = batch.plan([tmp_path / "stack.ome.tif"], tmp_path / "out", settings)
+    command = ("run", item.path, "--output", tmp_path / "out", *SMALL)
+    hashes = []
+    content_hash = workspace.content_hash
+    monkeypatch.setattr(workspace, "content_hash", lambda path: hashes.append(path) or content_hash(path))
+
+    def dry(*more):
+        del hashes[:]
+        result = run(*command, *more, "--dry-run", "--json")
+        assert not hashes
+        text = run(*command, *more, "--dry-run").stdout
+        return json.loads(result.stdout), result.exit_code, text
+
+    data, code, text = dry()
+    assert (data["done"], data["psf_source"], code) == (0, "plane", 0)
+    assert "done before" not in text
+    assert "psf_source = plane" in text
+    events = batch.execute([item], device="cpu")
+    next(event for event in events if event.kind == "plane")
+    events.close()
+    data, code, text = dry()
+    assert (data["done"], code) == (1, 0)
+    assert "2 planes, 1 of them done before" in text
+    assert dry("--seed", 1)[0]["done"] == 0
+    assert run(*command).exit_code == 0
+    data, code, text = dry()
+    assert (data["done"], code) == (2, 0)
+    assert "2 planes, done before" in text
+    data, code, text = dry("--seed", 1)
+    assert ("made otherwise" in data["problem"], code) == (True, 1)
+    assert "made otherwise" in text
+    data, code, text = dry("--seed", 1, "--overwrite")
+    assert (data["done"], data["note"], code) == (0, "earlier results are replaced", 0)
+    record = item.folder / "napari-vdip.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"source": 3}))
+    assert "made otherwise" in dry()[2]
 
 
 def test_a_run_with_a_known_psf_estimates_none(tmp_path, image):

@@ -179,8 +179,7 @@ def run(
     except ValueError as error:
         raise bad_option(error) from None
     if dry_run:
-        print_plan(items, json)
-        raise typer.Exit(SOME_FAILED if any(item.problem for item in items) else 0)
+        raise typer.Exit(0 if print_plan(items, overwrite, json) else SOME_FAILED)
     ends: list[Event] = []
     with ExitStack() as stack:
         try:
@@ -207,21 +206,28 @@ def say(text: str, err: bool = False) -> None:
     typer.echo(printable(text), err=err)
 
 
-def print_plan(items: Sequence[Item], json: bool) -> None:
-    """Print what a dry run finds."""
+def print_plan(items: Sequence[Item], overwrite: bool, json: bool) -> bool:
+    """Print what a dry run finds, and return whether all can be done."""
     from napari_vdip.report import planned
 
-    for data in map(planned, items):
+    sound = True
+    for item in items:
+        data = planned(item, overwrite)
+        sound &= "problem" not in data
         if json:
             say(json_format.dumps(data))
         elif "problem" in data:
             say(f"{data['input']}\n  cannot be done: {data['problem']}")
         else:
-            shape, planes = " x ".join(map(str, data["shape"])), data["planes"]
+            shape, planes, done = " x ".join(map(str, data["shape"])), data["planes"], data["done"]
             part = data["region"] and ", ".join(f"{first}:{end}" for first, end in data["region"])
             region = f", region {part}" if part else ""
-            say(f"{data['input']}\n  {data['axes']} {shape}, {planes} plane{'s' * (planes > 1)}{region}")
+            before = ", done before" if done == planes else f", {done} of them done before" if done else ""
+            say(data["input"])
+            say(f"  {data['axes']} {shape}, {planes} plane{'s' * (planes > 1)}{before}{region}")
+            say(f"  psf_source = {data['psf_source']}" + (f", {data['note']}" if data["note"] else ""))
             say("\n".join(f"  -> {path}" for path in data["output"]))
+    return sound
 
 
 def noting_ends(events: Iterable[Event], ends: list[Event]) -> Generator[Event]:

@@ -165,9 +165,7 @@ def examine(item: Item, format: Format | None, joint_colours: bool) -> Item:
         if item.psf is not None:
             psfs = given_psfs(read_psfs(item.psf, image, planes), planes)
             settings = settings.replace(psf_shape=planes.take_psf(psfs, planes.first).shape)
-        region = item.region
-        if region is not None:
-            region = Source(None, planes, settings, region).bounds  # or it says why it cannot be
+        region = Source(None, planes, settings, item.region).bounds  # or it says why it cannot be
         form = format or ("ome-tiff" if len(planes.indices) == 1 else "ome-zarr")
         return replace(item, settings=settings, planes=planes, format=form, region=region)
 

@@ -6,7 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from napari_vdip.course import BLANK, FINISHED
+from napari_vdip.items import reason
 from napari_vdip.stack import listed
+from napari_vdip.work import done_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -98,11 +100,15 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def planned(item: Item) -> dict[str, Any]:
-    """Say what a dry run says of an item."""
+def planned(item: Item, overwrite: bool = False) -> dict[str, Any]:
+    """Say what a dry run says of an item, whose files are taken for what they were in an earlier run."""
     data: dict[str, Any] = {"event": "planned", "item": item.name, "input": str(item.path)}
     if item.planes is None:
         return data | {"problem": item.problem}
+    try:
+        done, note = done_before(item, overwrite)
+    except ValueError as error:
+        return data | {"problem": reason(error)}
     endings = {"ome-zarr": ".ome.zarr", "ome-tiff": ".ome.tif"}
     names = ("latent", "std", "psf") if item.settings.variational else ("latent", "psf")
     return data | {
@@ -110,8 +116,11 @@ def planned(item: Item) -> dict[str, Any]:
         "axes": item.planes.axes,
         "shape": list(item.planes.shape),
         "planes": len(item.planes.indices),
+        "done": done,
+        "note": note,
         "region": item.region,
         "channels": item.settings.channels,
+        "psf_source": item.settings.psf_source,
         "output": [str(item.folder / f"{name}{endings[item.format]}") for name in names],
     }
 

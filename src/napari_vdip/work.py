@@ -78,14 +78,8 @@ def begin(item: Item, device: str | None, overwrite: bool) -> Begun:
     made = workspace.results(item)
     if made and _is(made, item, run):
         workspace.remove(item)  # what a kill after the last step left
-        return Begun(made, finished=True)
-    earlier = workspace.other_versions(made, run) if made and made.get("format") == item.format else ""
-    if made and earlier and not overwrite:
-        return Begun(made, finished=True, note=f"made with {earlier}")
-    if made and not overwrite:
-        raise ValueError(f"expected no other results, but {item.folder} was made otherwise: overwrite it?")
-    if not made and item.folder.exists():
-        raise ValueError(f"expected no folder {item.folder} that holds something else than results")
+    if finished := _finished(item, made, run, overwrite):
+        return finished
     source = Source(as_source(item.open().array), planes, item.settings, item.region)
     source.check()
     workspace.prepare(item, source.planes, run)
@@ -115,6 +109,25 @@ def begin(item: Item, device: str | None, overwrite: bool) -> Begun:
     return Begun(run, len(planes.indices), tuple(tasks), done)
 
 
+def done_before(item: Item, overwrite: bool) -> tuple[int, str]:
+    """Return how many planes `begin` would find done, and its note, if no file has changed since.
+
+    Raises
+    ------
+    ValueError
+        If the results that are there are not to be replaced.
+    """
+    planes = item.planes
+    assert planes is not None
+    made = workspace.results(item)
+    if finished := _finished(item, made, workspace.describe(item, made or {}), overwrite):
+        return len(planes.indices), finished.note
+    earlier = workspace.interrupted(item)
+    goes_on = earlier and workspace.same(earlier, workspace.describe(item, earlier))
+    note = "earlier results are replaced" if made else ""
+    return len(workspace.done(item, planes)) if goes_on else 0, note
+
+
 def end(item: Item, run: Record, done: Mapping[Index, Record]) -> Record:
     """Write the results of an image whose planes are done, and return their record."""
     made = workspace.results(item)
@@ -129,6 +142,26 @@ def end(item: Item, run: Record, done: Mapping[Index, Record]) -> Record:
     }
     records = [done[index] for index in item.planes.indices]
     return workspace.finish(item, item.planes, item.open(), run, records)
+
+
+def _finished(item: Item, made: Record | None, run: Record, overwrite: bool) -> Begun | None:
+    """Return an image whose results are there and stay, if they do.
+
+    Raises
+    ------
+    ValueError
+        If there are others that are not to be replaced.
+    """
+    if made and _is(made, item, run):
+        return Begun(made, finished=True)
+    earlier = workspace.other_versions(made, run) if made and made.get("format") == item.format else ""
+    if made and earlier and not overwrite:
+        return Begun(made, finished=True, note=f"made with {earlier}")
+    if made and not overwrite:
+        raise ValueError(f"expected no other results, but {item.folder} was made otherwise: overwrite it?")
+    if not made and item.folder.exists():
+        raise ValueError(f"expected no folder {item.folder} that holds something else than results")
+    return None
 
 
 def _is(made: Record, item: Item, run: Record) -> bool:

@@ -48,14 +48,23 @@ KERNELS = "kernel.zarr"
 CONTENT = {"run.json", "planes", KERNELS, "done", "checkpoints", "results"}
 
 
-def describe(item: Item) -> Record:
-    """Say what is to be done with an item, as plain data that can do it again."""
+def describe(item: Item, earlier: Record | None = None) -> Record:
+    """Say what is to be done with an item, as plain data that can do it again.
+
+    If the record of an earlier run is given, the content of the files is taken for what it was then.
+    """
     assert item.planes is not None
+    if earlier is None:
+        content, psf_content = content_hash(item.path), item.psf and content_hash(item.psf)
+    else:
+        source = earlier.get("source")
+        content = source.get("sha256", "") if isinstance(source, dict) else ""
+        psf_content = item.psf and earlier.get("psf_sha256")
     record = {
         "path": str(item.path.resolve()),
-        "source": {"scene": item.scene, "axes": item.axes, "sha256": content_hash(item.path)},
+        "source": {"scene": item.scene, "axes": item.axes, "sha256": content},
         "psf_path": item.psf and str(item.psf.resolve()),
-        "psf_sha256": item.psf and content_hash(item.psf),
+        "psf_sha256": psf_content,
         "settings": item.settings.asdict(),
         "seed": item.settings.seed,
         "method": item.settings.method,
@@ -95,11 +104,16 @@ def done(item: Item, planes: stack.Plan) -> dict[Index, Record]:
     return {index: record for index, record in records.items() if record is not None}
 
 
+def interrupted(item: Item) -> Record | None:
+    """Return the record of a run of an item that was interrupted, if there is one."""
+    return _read_json(item.partial / "run.json")
+
+
 def prepare(item: Item, planes: stack.Plan, run: Record) -> None:
     """Make the folder, or keep what an interrupted run of the same left there."""
     import zarr
 
-    earlier = _read_json(item.partial / "run.json")
+    earlier = interrupted(item)
     if earlier is not None and same(earlier, run):
         return
     remove(item)
