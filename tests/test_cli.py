@@ -249,6 +249,32 @@ def test_what_cannot_be_used_is_refused_by_the_name_of_its_option(
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("run", "image.tif", "--output", "out", "--psf-shape", "4"), "--psf-shape"),
+        (("run", "image.tif", "--output", "out", "--samples", "few"), "--samples"),
+        (("run", "image.tif", "--output", "out", "--steps", "-1"), "--steps"),
+        (("run", "image.tif"), "--output"),
+        (("run", "image.tif", "--output", "out", "--stepz", "9"), "--stepz"),
+        (("run", "image.tif", "--output", "out", "--workers", "1", "--scheduler", "x"), "--workers"),
+        (("estimate", "nothing.tif"), "INPUT"),
+        (("inspect", "nothing"), "nothing"),
+    ],
+)
+def test_a_program_gets_a_wrong_use_as_an_object_and_a_person_as_text(
+    tmp_path, image, monkeypatch, arguments, reason
+):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments, "--json")
+    assert result.exit_code == 2
+    event = json.loads(result.stdout)
+    assert event["event"] == "error"
+    assert reason in event["reason"]
+    assert reason in result.stderr
+    assert run(*arguments).stdout == ""
+
+
 def test_every_field_of_the_settings_is_an_option_with_its_help():
     command = typer.main.get_command(app).commands["run"]
     options = {option.name: option for option in command.params}

@@ -12,7 +12,14 @@ import typer
 
 from napari_vdip.cli_estimate import estimate
 from napari_vdip.inspection import inspect
-from napari_vdip.options import bad_option, read_region, read_settings, settings_from, with_settings
+from napari_vdip.options import (
+    Command,
+    bad_option,
+    read_region,
+    read_settings,
+    settings_from,
+    with_settings,
+)
 from napari_vdip.report import printable
 from napari_vdip.settings import PRESETS, Settings
 
@@ -36,8 +43,8 @@ LOOK_EVERY = 5
 """Steps between looks at the terms of the objective."""
 
 
-app.command()(estimate)
-app.command()(inspect)
+app.command(cls=Command)(estimate)
+app.command(cls=Command)(inspect)
 
 
 @app.callback()
@@ -97,7 +104,7 @@ def with_progress_bar(image: object, settings: Settings, device: str) -> Deconvo
         return deconvolve(image, settings, device=device, progress=show)
 
 
-@app.command()
+@app.command(cls=Command)
 @with_settings
 def run(
     inputs: Annotated[

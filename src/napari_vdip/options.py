@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import tomllib
+from contextlib import contextmanager
 from dataclasses import Field, fields
 from difflib import get_close_matches
 from functools import wraps
@@ -12,16 +14,46 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from napari_vdip.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 
 LARGEST_FILE = 2**16
 """Characters of a settings file, a hundred times what all fields take."""
+
+
+UsageError: Any = typer.BadParameter.__base__
+"""What a wrong use of a command raises: of click, or of what typer has in its place."""
+
+
+class Command(TyperCommand):
+    """A command whose wrong use is an object on standard output as well, if ``--json`` asks for objects."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        """Read the arguments."""
+        with _told("--json" in args):
+            return super().make_context(info_name, args, *rest, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Do what the arguments say."""
+        with _told(ctx.params.get("json", False)):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _told(json_wanted: bool) -> Iterator[None]:
+    """Print a wrong use as an object, and pass it on."""
+    try:
+        yield
+    except UsageError as error:
+        if json_wanted:
+            typer.echo(json.dumps({"event": "error", "reason": error.format_message()}))
+        raise
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
