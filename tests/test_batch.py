@@ -614,6 +614,9 @@ def test_a_run_can_be_repeated_from_what_is_stored_with_it(tmp_path, stack):
     assert kinds(again) == ["done", "done"]
     for one, other in zip(sorted(first, key=lambda item: item.name), again, strict=True):
         assert_same(arrays(one.folder), arrays(other.folder))
+    for one in (first[0].folder / "latent.ome.zarr", first[1].folder / "latent.ome.tif"):
+        [found] = batch.repeat(one, tmp_path / "again")
+        assert found == next(item for item in again if item.name == one.parent.name)
     [alone] = batch.repeat(first[0].folder, tmp_path / "alone")
     assert (alone.name, alone.settings) == ("stack", first[0].settings)
     save(path, array[::-1])

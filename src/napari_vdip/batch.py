@@ -12,6 +12,7 @@ from napari_vdip.cluster import Failure, GoneError, Queue, check_device, gpu_of,
 from napari_vdip.items import Format, Item, examine, plan, reason
 from napari_vdip.names import RECORD, place
 from napari_vdip.plane_task import PlaneTask, compute_plane, plane_steps
+from napari_vdip.readers import TIFF, ZARR
 from napari_vdip.reservation import reserved
 from napari_vdip.settings import Settings
 from napari_vdip.work import Begun, begin, end
@@ -72,7 +73,7 @@ def repeat(runs: str | Path, output: str | Path) -> list[Item]:
     Parameters
     ----------
     runs : str or Path
-        A file ``napari-vdip.json``, or a folder that holds some at any depth.
+        A file ``napari-vdip.json``, an image beside it, or a folder that holds some at any depth.
     output : str or Path
         Folder for the new results.
 
@@ -82,6 +83,9 @@ def repeat(runs: str | Path, output: str | Path) -> list[Item]:
         If there are none, or they are not what this version writes.
     """
     given = Path(runs).expanduser()
+    beside = given.parent / RECORD
+    if given.suffix.lower() in (*TIFF, *ZARR) and given.exists() and beside.is_file():
+        given = beside
     files = [given] if given.is_file() else sorted(given.rglob(RECORD))
     if not files:
         raise ValueError(f"from_metadata: expected {RECORD} or a folder that holds some, got {str(runs)!r}")

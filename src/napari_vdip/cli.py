@@ -146,7 +146,8 @@ def run(
         int | None, typer.Option(min=1, help="Do this many planes at the same time on this machine.")
     ] = None,
     from_metadata: Annotated[
-        Path | None, typer.Option(help="Repeat what made the results in this folder, in place of INPUT.")
+        Path | None,
+        typer.Option(help="Repeat what made the results in this folder, or this one, in place of INPUT."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace earlier results that were made otherwise.")
