@@ -23,7 +23,7 @@ import tifffile
 import zarr
 from typer.testing import CliRunner
 
-from napari_vdip import Settings, batch, cluster, deconvolve, deconvolve_stack, lazy_cluster
+from napari_vdip import Settings, batch, cli, cluster, deconvolve, deconvolve_stack, lazy_cluster
 from napari_vdip.cli import app
 from napari_vdip.cluster import Queue, check_device, connect, gpu_of
 from napari_vdip.io import read
@@ -425,6 +425,24 @@ def test_a_scheduler_without_workers_is_waited_for_aloud(stack, mortal, monkeypa
     monkeypatch.setattr(batch, "execute", lambda *_, **__: (event for event in ()))
     ran = CliRunner().invoke(app, ["run", stack, "--output", "out", "--scheduler", mortal[1]])
     assert f"{mortal[1]} has no workers yet" in ran.stderr
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_the_dashboard_is_named_if_there_is_what_draws_it(client, stack, monkeypatch, drawn):
+    monkeypatch.setattr(cli, "find_spec", lambda name: drawn and name == "bokeh")
+    monkeypatch.setattr(batch, "execute", lambda *_, **__: (event for event in ()))
+    command = ["run", stack, "--output", "out", "--scheduler", client.scheduler.address]
+    ran = CliRunner().invoke(app, command)
+    assert ("shows what the workers do" in ran.stderr) == drawn
+
+
+def test_what_the_dashboard_groups_by_is_the_kind_and_what_it_lists_has_the_name(client):
+    with Queue(client) as queue:
+        queue.submit("tag", "plane", "a b-c T=1, C=0", os.getpid)
+        [(_, future)] = queue._jobs.values()
+        assert distributed.utils.key_split(future.key) == "plane"
+        assert "a b-c T=1, C=0" in str(future.key)
+        assert len(list(queue)) == 1
 
 
 @pytest.mark.filterwarnings("ignore")  # of connections that are lost

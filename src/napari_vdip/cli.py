@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 import sys
 from contextlib import ExitStack, closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -197,7 +198,7 @@ def run(
             raise bad_option(error) from None
         if client and scheduler and not cluster.threads_of(client):
             typer.echo(f"{scheduler} has no workers yet: waiting for some", err=True)
-        if client and client.dashboard_link:
+        if client and client.dashboard_link and find_spec("bokeh"):  # which draws it
             typer.echo(f"{client.dashboard_link} shows what the workers do", err=True)
         try:
             # Closed before the cluster is, so that nothing is left queued.

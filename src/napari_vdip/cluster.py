@@ -162,7 +162,7 @@ class Queue:
         tag : object
             What its result comes with; stays here.
         kind, name : str
-            What the dashboard calls it.
+            What the dashboard calls it: it groups by the kind, and shows the name where it lists tasks.
         work : callable
             A function of a module that workers have.
         *arguments
