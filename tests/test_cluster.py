@@ -400,6 +400,21 @@ def test_a_scheduler_that_is_not_there_is_an_error_of_its_option(stack, closed_p
     assert "for --scheduler: expected the address of a running Dask scheduler, got" in said
 
 
+def test_what_answers_in_another_protocol_is_no_scheduler():
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+
+        def greet():
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH")
+                connection.recv(1)
+
+        greeted = pool.submit(greet)
+        with pytest.raises(ValueError, match="does not speak Dask's protocol"):
+            connect(f"tcp://127.0.0.1:{server.getsockname()[1]}").__enter__()
+        greeted.result()
+
+
 def test_a_scheduler_that_goes_after_its_answer_is_the_same_error(closed_port, monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE", 0.5)
     monkeypatch.setattr(cluster, "_check_answer", lambda address: None)

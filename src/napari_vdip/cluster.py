@@ -274,8 +274,10 @@ def _check_answer(address: str) -> None:
     try:
         kind = asyncio.run(ask())["type"]
         problem = "" if kind == "Scheduler" else f"that is a {kind}"
-    except Exception as error:  # what answers may be anything
+    except (OSError, TypeError, ValueError) as error:  # that is no address, or nothing answers there
         problem = reason(error)
+    except Exception:  # what answers may be anything, whose greeting is taken for a size
+        problem = "what answers there does not speak Dask's protocol"
     if problem:
         raise _no_scheduler(address, problem)
 
