@@ -10,10 +10,12 @@ from dataclasses import replace
 import dask.array
 import numpy as np
 import pytest
+import zarr
 from scipy.ndimage import gaussian_filter
 
 import napari_vdip.plane as plane
 from napari_vdip import attempts, deconvolve, deconvolve_stack
+from napari_vdip.deconvolution import prepare
 
 TINY = {
     "device": "cpu",
@@ -121,6 +123,27 @@ def test_blank_planes_of_every_kind_of_array_pass_through(kind, source):
 def test_an_array_of_nothing_but_blank_planes_is_refused(kind, shape, axes, source):
     with pytest.raises(ValueError, match=r"^image: expected varying .*got one single value"):
         deconvolve_stack(kind(np.ones(shape)), axes=axes, psf_source=source, **TINY)
+
+
+@pytest.mark.parametrize(
+    ("names", "axes"),
+    [
+        (("t", "y", "x"), "TYX"),
+        (("y", "x", "c"), "YXC"),
+        (("x", "z", "y"), "XZY"),
+        (("time", "y", "x"), None),
+        ((None, "y", "x"), None),
+        (None, None),
+    ],
+)
+def test_axes_are_those_that_an_array_of_zarr_names_if_they_are_letters(names, axes):
+    array = zarr.create_array({}, shape=(40, 36, 38), dtype="float32", dimension_names=names)
+    if axes is None:
+        with pytest.raises(ValueError, match="axes: expected letters for shape"):
+            prepare(array, None, None, None, None, None, {})
+    else:
+        assert prepare(array, None, None, None, None, None, {})[0].planes.axes == axes
+    assert prepare(array, None, "ZYX", None, None, None, {})[0].planes.axes == "ZYX"
 
 
 def test_whether_a_plane_is_blank_costs_no_other_reading():

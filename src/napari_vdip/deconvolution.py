@@ -15,7 +15,7 @@ from napari_vdip.attempts import STOPPED_BY_USER, attempt, reduced
 from napari_vdip.checkpoint import remove
 from napari_vdip.course import BLANK, FINISHED
 from napari_vdip.devices import choose_device, describe, release_memory
-from napari_vdip.images import as_source
+from napari_vdip.images import as_source, named_axes
 from napari_vdip.replay import keep_for
 from napari_vdip.result import Deconvolution, Progress
 from napari_vdip.settings import Settings
@@ -70,7 +70,7 @@ def deconvolve(
         What to do; ``Settings()`` if not given, ``Settings.paper()`` for the published method.
     axes : str, optional
         One letter for each axis of the image, such as ``"TZCYX"``. Each index outside Y, X (and C, if
-        channels are joint) is a plane of its own.
+        channels are joint) is a plane of its own. If not given, those that an array of Zarr names.
     psf : array, optional
         Point spread function ``(kh, kw)``, if it is known: a convolution kernel, non-negative, of any
         sum. An array, no file; the command ``napari-vdip run`` takes files. It is not moved: the result
@@ -203,7 +203,7 @@ def prepare(
         raise ValueError(f"settings: expected Settings, got {type(settings).__name__}")
     settings = (settings or Settings()).replace(**changes)
     array = as_source(image)
-    planes = plan(array.shape, axes, settings.channels)
+    planes = plan(array.shape, named_axes(array) if axes is None else axes, settings.channels)
     if psf is not None:
         if settings.psf_source == "channel":
             raise ValueError("psf: expected none with psf_source = 'channel', got one")

@@ -135,6 +135,13 @@ def is_lazy(image: Any) -> bool:
     )  # not a tensor of PyTorch, which NumPy converts
 
 
+def named_axes(image: Any) -> str | None:
+    """Return the axes that an array of Zarr names, if they are single letters with Y and X."""
+    names = [*map(str, getattr(getattr(image, "metadata", None), "dimension_names", None) or ())]
+    letters = "".join(names)
+    return letters if {"Y", "X"} <= set(letters.upper()) and all(len(name) == 1 for name in names) else None
+
+
 def check_size(shape: tuple[int, int], settings: Settings, name: str = "image") -> None:
     """Check that a plane of ``(Y, X)`` pixels is large enough for these settings.
 
