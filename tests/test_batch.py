@@ -593,6 +593,20 @@ def test_blank_planes_pass_through_and_are_named_also_after_an_interruption(tmp_
     }
 
 
+@pytest.mark.parametrize("format", ["ome-zarr", "ome-tiff"])
+@pytest.mark.parametrize("channels", ["separate", "joint"])
+def test_channels_keep_their_colours(tmp_path, stack, format, channels):
+    names, colours = ["DAPI", "Cy5"], ("0000FF", "FF8000")
+    write_ome_tiff(tmp_path / "a.ome.tif", stack[1][:2], "CYX", channels=names, colours=colours)
+    settings = SMALL.replace(steps=1, channels=channels)
+    [item] = batch.plan([tmp_path / "a.ome.tif"], tmp_path / "out", settings, format=format)
+    assert kinds([item]) == ["done"]
+    suffix = {"ome-zarr": "ome.zarr", "ome-tiff": "ome.tif"}[format]
+    assert read(item.folder / f"latent.{suffix}").colours == colours
+    of_psf = read(item.folder / f"psf.{suffix}").colours
+    assert (of_psf == colours) == (channels == "separate")
+
+
 def test_an_image_of_nothing_but_blank_planes_fails(tmp_path, stack):
     save(stack[0], np.zeros_like(stack[1]))
     [end] = done(batch.plan([stack[0]], tmp_path / "out", SMALL))

@@ -20,6 +20,7 @@ from napari_vdip import io, readers
 from napari_vdip.image_file import arranged
 from napari_vdip.io import read, scenes, suffixes, write_ome_tiff
 from napari_vdip.ome_zarr import write_ome_zarr
+from napari_vdip.tiff_metadata import of_ome
 
 MICROMETRES = {"Z": (0.3, "micrometer"), "Y": (0.1, "micrometer"), "X": (0.12, "micrometer")}
 
@@ -368,6 +369,39 @@ def test_napari_opens_an_ome_zarr_with_scale_units_and_names(tmp_path):
         assert [str(unit) for unit in layer.units] == ["micrometer"] * 3
         assert ("DAPI", "GFP")[i] in layer.name
         np.testing.assert_array_equal(np.asarray(layer.data[0]), own)
+
+
+@pytest.mark.parametrize("write", [write_ome_tiff, write_ome_zarr])
+@pytest.mark.parametrize(
+    ("axes", "shape", "colours"),
+    [
+        ("CYX", (2, 6, 8), ("FF8000", "0000FF")),
+        ("TCYX", (2, 2, 6, 8), ("00FF00", "FFFFFF")),
+        ("YX", (6, 8), ("00FF00",)),
+        ("CYX", (2, 6, 8), ()),
+    ],
+)
+def test_colours_of_channels_come_back(tmp_path, write, axes, shape, colours):
+    path = tmp_path / ("a.ome.zarr" if write is write_ome_zarr else "a.ome.tif")
+    names = ["DAPI", "GFP"] if "C" in axes else []
+    write(path, np.zeros(shape, np.float32), axes, channels=names, colours=colours)
+    usual = ("FF00FF", "00FF00") if path.suffix == ".zarr" else ()
+    assert read(path).colours == (colours or usual)
+
+
+def test_one_colour_for_several_channels_was_not_chosen(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    write_ome_tiff(
+        path, np.zeros((2, 6, 8), np.float32), "CYX", channels=["a", "b"], colours=["FFFFFF"] * 2
+    )
+    assert read(path).colours == ()
+
+
+def test_colours_that_cannot_be_read_are_left_out():
+    xml = '<OME><Image><Pixels><Channel Name="a" Color="{}"/></Pixels></Image></OME>'
+    assert of_ome(xml.format("-16776961"), 0)[2] == ["FF0000"]
+    for bad in ("red", "99999999999", "nan", ""):
+        assert of_ome(xml.format(bad), 0)[2] == []
 
 
 def test_a_store_of_several_images_has_scenes(tmp_path):

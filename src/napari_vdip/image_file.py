@@ -51,6 +51,8 @@ class ImageFile:
         Names of the channels; empty where there are none.
     colour : bool
         Whether the channels are the colours of a photograph.
+    colours : tuple of str
+        Colours ``RRGGBB`` in which the channels are shown; empty where the file says none.
     """
 
     array: Any
@@ -59,6 +61,7 @@ class ImageFile:
     origin: Mapping[str, float]
     channels: tuple[str, ...]
     colour: bool
+    colours: tuple[str, ...] = ()
 
 
 def read(path: Path, axes: str | None = None, scene: int = 0) -> ImageFile:
@@ -84,7 +87,7 @@ def read(path: Path, axes: str | None = None, scene: int = 0) -> ImageFile:
 
 def arranged(image: Found, axes: str | None = None) -> ImageFile:
     """Bring an image with the axes of its file, or with those given, into the form of an `ImageFile`."""
-    array, letters, spacing, channels, origin = image
+    array, letters, spacing, channels, origin, colours = image
     if axes is not None:
         given, wide = axes.upper(), [i for i, size in enumerate(array.shape) if size > 1]
         if len(given) == len(wide) != array.ndim:
@@ -117,16 +120,19 @@ def arranged(image: Found, axes: str | None = None) -> ImageFile:
     array = array[tuple(slice(None) if axis in kept else 0 for axis in letters)]
     order = sorted(kept, key=AXES.index)
     array = array.transpose([kept.index(axis) for axis in order])
+    count = array.shape[order.index("C")] if "C" in order else 1
     if "C" not in order:
         names = channels if len(channels) == 1 else []
     else:
-        count = array.shape[order.index("C")]
         names = channels if len(channels) == count else [f"channel {i + 1}" for i in range(count)]
     known = {axis: spacing[axis] for axis in order if axis in spacing and axis != "C"}
     spacing = {axis: step for axis, step in known.items() if 0 < step[0] < float("inf")}
     places = {axis: origin[axis] for axis in order if axis != "C" and origin.get(axis)}
     places = {axis: place for axis, place in places.items() if math.isfinite(place)}
-    return ImageFile(array, "".join(order), spacing, places, tuple(names), colour and "C" in order)
+    # Several channels in one colour are in that of a writer who knew none.
+    chosen = len(colours) == count and (count == 1 or len(set(colours)) > 1) and not colour
+    shown = tuple(colours) if chosen else ()
+    return ImageFile(array, "".join(order), spacing, places, tuple(names), colour and "C" in order, shown)
 
 
 def check_axes(axes: str, shape: tuple[int, ...]) -> None:

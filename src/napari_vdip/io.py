@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from napari_vdip.image_file import NAMESPACE, ImageFile, check_axes, read, scenes, suffixes
-from napari_vdip.tiff_metadata import UNITS
+from napari_vdip.tiff_metadata import UNITS, to_ome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +34,7 @@ def write_ome_tiff(
     spacing: Spacing | None = None,
     origin: Mapping[str, float] | None = None,
     channels: Sequence[str] = (),
+    colours: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a float32 OME-TIFF; the file appears under its name only when it is whole.
@@ -53,6 +54,8 @@ def write_ome_tiff(
         which know X, Y and Z.
     channels : sequence of str
         Names of the channels.
+    colours : sequence of str
+        Colours ``RRGGBB`` of the channels, if they are known.
     provenance : mapping, optional
         Plain data that says how the image was made; goes to a map annotation.
 
@@ -74,6 +77,8 @@ def write_ome_tiff(
         metadata["Plane"] = {key: [value] * planes for key, value in (positions | units).items()}
     if channels:
         metadata["Channel"] = {"Name": list(channels)}
+    if colours:
+        metadata["Channel"] = metadata.get("Channel", {}) | {"Color": [*map(to_ome, colours)]}
     if provenance:
         metadata["MapAnnotation"] = {"Namespace": NAMESPACE, "run": json.dumps(provenance)}
     part = path.with_name(f".part-{path.name}")

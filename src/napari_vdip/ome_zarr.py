@@ -110,6 +110,7 @@ def describe(
     origin: Mapping[str, float] | None = None,
     channels: Sequence[str] = (),
     colour: bool = False,
+    colours: Sequence[str] = (),
     name: str = "",
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
@@ -121,13 +122,13 @@ def describe(
         See `create`.
     ranges : sequence of tuple
         Range of the finite intensities of each channel, if it has any, for viewers.
-    spacing, origin, channels, colour, name, provenance
+    spacing, origin, channels, colour, colours, name, provenance
         See `write_ome_zarr`.
 
     Raises
     ------
     ValueError
-        If there is not a name for each channel.
+        If there is not a name for each channel, or a colour if there are any.
     """
     import zarr
     from yaozarrs import v05
@@ -143,7 +144,7 @@ def describe(
             for level in range(len(levels(path)))
         ],
     )
-    rendering = {"channels": _rendering(ranges, channels or [name], colour)}
+    rendering = {"channels": _rendering(ranges, channels or [name], colour, colours)}
     image = v05.Image(multiscales=[multiscale], omero=v05.Omero.model_validate(rendering))
     attributes = {"ome": image.model_dump(mode="json", exclude_none=True)}
     if provenance:
@@ -160,6 +161,7 @@ def write_ome_zarr(
     origin: Mapping[str, float] | None = None,
     channels: Sequence[str] = (),
     colour: bool = False,
+    colours: Sequence[str] = (),
     name: str = "",
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
@@ -181,6 +183,8 @@ def write_ome_zarr(
         Names of the channels.
     colour : bool
         Whether the channels are red, green and blue.
+    colours : sequence of str
+        Colours ``RRGGBB`` of the channels, if they are known.
     name : str
         Name of the image, which viewers show.
     provenance : mapping, optional
@@ -189,7 +193,8 @@ def write_ome_zarr(
     Raises
     ------
     ValueError
-        If the axes do not fit the array, or there is not a name for each channel.
+        If the axes do not fit the array, or there is not a name for each channel, or a colour if there are
+        any.
     FileExistsError
         If there is something under that name.
     """
@@ -217,6 +222,7 @@ def write_ome_zarr(
             origin=origin,
             channels=channels,
             colour=colour,
+            colours=colours,
             name=name,
             provenance=provenance,
         )
@@ -242,12 +248,15 @@ def _dataset(level: int, about: Spacing, origin: Mapping[str, float]) -> dict[st
 
 
 def _rendering(
-    ranges: Sequence[Range | None], channels: Sequence[str], colour: bool
+    ranges: Sequence[Range | None], channels: Sequence[str], colour: bool, colours: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Say how viewers show each channel: its name, its colour and its range of intensities."""
     if len(channels) != len(ranges):
         raise ValueError(f"channels: expected {len(ranges)} names, got {list(channels)}")
-    palette = ("FF0000", "00FF00", "0000FF") if colour else COLOURS if len(channels) > 1 else ("FFFFFF",)
+    if colours and len(colours) != len(ranges):
+        raise ValueError(f"colours: expected {len(ranges)}, got {list(colours)}")
+    usual = ("FF0000", "00FF00", "0000FF") if colour else COLOURS if len(channels) > 1 else ("FFFFFF",)
+    palette = colours or usual
     shown = [one or (0.0, 1.0) for one in ranges]
     return [
         {

@@ -18,7 +18,7 @@ from napari_vdip.images import check_memory
 from napari_vdip.tiff_metadata import of_imagej, of_ome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari_vdip.tiff_metadata import Spacing
 
@@ -51,6 +51,8 @@ class Found(NamedTuple):
         Names of the channels; empty if the file has none.
     origin : mapping
         For an axis where its first pixel is, in the unit of its spacing; axes at zero may be missing.
+    colours : sequence of str
+        Colours ``RRGGBB`` of the channels; empty if the file has none.
     """
 
     array: Any
@@ -58,6 +60,7 @@ class Found(NamedTuple):
     spacing: Spacing
     channels: list[str]
     origin: Mapping[str, float] = MappingProxyType({})
+    colours: Sequence[str] = ()
 
 
 def suffixes() -> tuple[str, ...]:
@@ -139,14 +142,15 @@ def _tiff(path: Path, scene: int) -> Found:
         letters = file.series[scene].axes
         spacing: Spacing = {}
         channels: list[str] = []
+        colours: list[str] = []
         if file.ome_metadata:
-            spacing, channels = of_ome(file.ome_metadata, scene)
+            spacing, channels, colours = of_ome(file.ome_metadata, scene)
         elif file.imagej_metadata:
             spacing = of_imagej(file.imagej_metadata, file.pages.first.tags)
     file = TiffFile(path)
     store = file.series[scene].aszarr(level=0)
     finalize(store, file.close)  # when the array is gone
-    return Found(_lazy(zarr.open_array(store, mode="r")), letters, spacing, channels)
+    return Found(_lazy(zarr.open_array(store, mode="r")), letters, spacing, channels, colours=colours)
 
 
 def _lazy(stored: Any) -> Any:
@@ -232,9 +236,12 @@ def _zarr(path: Path, scene: int) -> Found:
         if step != 1 or axis.unit
     }
     channels = [channel.label or "" for channel in image.omero.channels] if image.omero else []
+    colours = [str(channel.color or "") for channel in image.omero.channels] if image.omero else []
+    if not all(re.fullmatch(r"[0-9A-Fa-f]{6}", colour) for colour in colours):
+        colours = []
     array = _lazy(groups[scene][finest.path])
     places = dict(zip(letters, map(float, origin), strict=True))
-    return Found(array, letters, spacing, channels if all(channels) else [], places)
+    return Found(array, letters, spacing, channels if all(channels) else [], places, colours)
 
 
 def _bioio(path: Path) -> Any:

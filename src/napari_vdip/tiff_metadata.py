@@ -28,8 +28,8 @@ Spacing = Mapping[str, tuple[float, str | None]]
 """For an axis the distance from one pixel to the next, and its unit where it is known."""
 
 
-def of_ome(xml: str, scene: int) -> tuple[Spacing, list[str]]:
-    """Return the spacing of an image in OME-XML, and the names of its channels if all have one."""
+def of_ome(xml: str, scene: int) -> tuple[Spacing, list[str], list[str]]:
+    """Return the spacing of an image in OME-XML, and names and colours of its channels if all have one."""
     from tifffile import xml2dict
 
     images = _listed(xml2dict(xml)["OME"].get("Image"))
@@ -40,8 +40,15 @@ def of_ome(xml: str, scene: int) -> tuple[Spacing, list[str]]:
         for axis, name in names.items()
         if name in pixels
     }
-    channels = [str(channel.get("Name", "")) for channel in _listed(pixels.get("Channel"))]
-    return spacing, channels if all(channels) else []
+    described = _listed(pixels.get("Channel"))
+    channels = [str(channel.get("Name", "")) for channel in described]
+    colours = [_colour(channel.get("Color")) for channel in described]
+    return spacing, channels if all(channels) else [], colours if all(colours) else []
+
+
+def to_ome(colour: str) -> int:
+    """Return the number that OME-XML has for a colour ``RRGGBB``: RGBA as a signed integer of 32 bits."""
+    return int.from_bytes(bytes.fromhex(f"{colour}FF"), signed=True)
 
 
 def of_imagej(metadata: Mapping[str, Any], tags: Any) -> Spacing:
@@ -67,6 +74,14 @@ def _number(text: Any) -> float:
         return float(text)
     except (TypeError, ValueError):
         return math.nan
+
+
+def _colour(number: Any) -> str:
+    """Return the colour that OME-XML has a number for, see `to_ome`; nothing if it cannot be read."""
+    try:
+        return int(number).to_bytes(4, signed=True)[:3].hex().upper()
+    except (OverflowError, TypeError, ValueError):
+        return ""
 
 
 def _unit(symbol: Any) -> str | None:

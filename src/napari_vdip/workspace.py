@@ -217,6 +217,7 @@ def finish(
             "spacing": {axis: step for axis, step in image.spacing.items() if axis in axes},
             "origin": {} if name == "psf" else run["origin"],
             "channels": image.channels if "C" in axes else (),
+            "colours": image.colours if "C" in axes or len(image.colours) == 1 else (),
             "provenance": run,
         }
         if item.format == "ome-tiff":
