@@ -209,6 +209,22 @@ def test_the_kernel_of_the_sparsest_gradient_is_kept_and_the_first_if_none_is_mu
     assert torch.equal(last.kernel, sharpened(chosen, excess, by))
 
 
+@pytest.mark.parametrize(("energy", "best"), [(1.9, 1), (2.1, 0)])
+def test_the_sparsest_is_not_kept_if_its_kernel_is_far_narrower_than_the_first(energy, best):
+    """On a page of text three of four starts led to kernels that were nearly points, and looked the sparsest."""
+    scene, pair = pieces(40).float(), torch.zeros(1, 1, 5, 5)
+    pair[0, 0, 2, 1:3] = 0.5  # sum of squares 1 / 2
+    share = (1 + (energy - 1) ** 0.5) / 2  # a**2 + (1 - a)**2 = energy / 2
+    uneven = torch.zeros_like(pair)
+    uneven[0, 0, 2, 1], uneven[0, 0, 2, 2] = share, 1 - share
+    soft = blur(extend(scene, (5, 5)), gaussian(1.0, (5, 5), scene.device))
+    candidates = [
+        Candidate(scene, latent, kernel, 0.0) for latent, kernel in ((soft, pair), (scene, uneven))
+    ]
+    assert candidates[1].norm_ratio() < candidates[0].norm_ratio() * refinement.SPARSER
+    assert refinement.sparsest(candidates) is candidates[best]
+
+
 def test_the_latent_image_of_a_later_start_is_as_near_to_its_mean_as_if_it_had_been_the_first(
     rng, monkeypatch
 ):

@@ -55,6 +55,9 @@ HALF_ROUNDS = 30
 """Rounds at half the resolution, if there are more than twice as many for the kernel."""
 SPARSER = 0.985
 """Norm ratio of another start's gradient, relative to that of the first, below which its kernel is kept."""
+NARROWER = 2.0
+"""Sum of the squares of another start's kernel, relative to that of the first, from which it is not kept: it
+blurs too little, and the gradient is nearly that of the image, which is sparse where there is text."""
 SHOWN = 4
 """Rounds for the kernel after each of which the latent image follows: to be shown, and at last."""
 GAPS = (1, 2, 4)
@@ -261,9 +264,13 @@ class Refinement:
 
 
 def sparsest(candidates: list[Candidate]) -> Candidate:
-    """Return the candidate of the sparsest gradient, or the first if that is next to as sparse."""
+    """Return the candidate of the sparsest gradient, or the first if that is next to as sparse.
+
+    Those whose kernel is much narrower than that of the first are left out.
+    """
     first = candidates[0]
-    best = min(candidates, key=Candidate.norm_ratio)
+    limit = NARROWER * first.kernel.square().sum()
+    best = min((c for c in candidates if c.kernel.square().sum() < limit), key=Candidate.norm_ratio)
     return best if best.norm_ratio() < SPARSER * first.norm_ratio() else first
 
 
