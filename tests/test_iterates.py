@@ -89,7 +89,7 @@ def test_a_revision_shows_an_estimate_in_its_plane_and_gives_back_what_was_there
     for plane in (0, 2):
         assert np.array_equal(revision.latent[plane], before.latent[plane])
         assert np.array_equal(revision.std[plane], before.std[plane])
-    assert revision.metadata["iterate"]["step"] == 1
+    assert [shown["step"] for shown in revision.metadata["iterate"]] == [1]
     revision.take(second)
     assert np.array_equal(revision.latent[1], before.latent[1])
     assert np.array_equal(revision.latent[2], second.latent[..., 0])
@@ -105,8 +105,29 @@ def test_a_single_plane_that_is_kept_has_no_std_map():
     (iterate,) = taken(Iterates(), ())
     revision.take(iterate)
     assert np.isnan(revision.std).all()
-    revision.take(iterate, keep=True)
+    revision.keep(iterate)
     assert revision.std is None
-    assert revision.metadata["iterate"]["kept"]
+    assert revision.metadata["iterate"][0]["kept"]
     revision.take(None)
     assert np.array_equal(revision.std, found((4, 5), "YX").std)
+
+
+def test_an_estimate_that_is_kept_stays_while_others_of_other_planes_are_looked_at_and_kept():
+    result, before = found((3, 4, 5), "ZYX"), found((3, 4, 5), "ZYX")
+    revision = Revision(result, plan((3, 4, 5), "ZYX", "separate"))
+    first, second, third = taken(Iterates(), (0,), (1,), (0,))
+    revision.keep(first)
+    revision.take(second)
+    assert np.array_equal(revision.latent[0], first.latent[..., 0])
+    assert [shown["kept"] for shown in revision.metadata["iterate"]] == [True, False]
+    revision.keep(second)
+    revision.take(third)  # instead of the one that is kept, while it is looked at
+    assert np.array_equal(revision.latent[0], third.latent[..., 0])
+    revision.rest()
+    for plane, kept in enumerate((first, second)):
+        assert np.array_equal(revision.latent[plane], kept.latent[..., 0])
+        assert np.array_equal(revision.psf[plane], kept.psf)
+    assert np.array_equal(revision.std[2], before.std[2])
+    revision.keep(None)
+    assert np.array_equal(revision.latent, before.latent)
+    assert revision.kept == {}

@@ -652,7 +652,7 @@ def test_earlier_estimates_are_shown_in_a_pause_and_the_next_report_puts_back(
     panel.course.slider.setValue(0)
     first = viewer.layers["spots latent"]
     assert np.array_equal(first.data[..., None], panel.course.iterates[0].latent)
-    assert first.metadata[KEY]["iterate"]["step"] == panel.course.iterates[0].step
+    assert first.metadata[KEY]["iterate"][0]["step"] == panel.course.iterates[0].step
     panel.pause.native.click()
     assert not panel.course.slider.isEnabled()
     assert np.array_equal(viewer.layers["spots latent"].data, latest)
@@ -671,7 +671,8 @@ def test_what_is_kept_in_a_pause_ends_the_run_and_is_its_result(viewer, panel, r
     assert np.array_equal(viewer.layers["spots PSF"].data, chosen.psf)
     assert names(viewer) == ["spots", "spots latent", "spots PSF"]
     made = latent.metadata[KEY]
-    assert (made["iterate"]["step"], made["iterate"]["kept"]) == (chosen.step, True)
+    (iterate,) = made["iterate"]
+    assert (iterate["step"], iterate["kept"]) == (chosen.step, True)
     assert made["stopped"] == "stopped by the user"
 
 

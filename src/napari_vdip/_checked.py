@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image
 
-from napari_vdip._layers import KEY, made_of
+from napari_vdip._layers import KEY, made_of, show_plane
 from napari_vdip._provenance import RECIPE
 from napari_vdip.course import FINISHED
 from napari_vdip.result import Deconvolution
@@ -103,12 +103,7 @@ class Checked:
 
     def show(self, viewer: Viewer, index: Index) -> None:
         """Move the viewer's sliders to a plane."""
-        here = np.array(self.latent.world_to_data(viewer.dims.point))
-        axes = [axis for axis in self.planes.stacked if axis < self.latent.ndim]
-        here[axes] = [i for i, axis in zip(index, self.planes.stacked, strict=True) if axis in axes]
-        there = self.latent.data_to_world(here)
-        for axis in axes:
-            viewer.dims.set_point(axis + viewer.dims.ndim - self.latent.ndim, there[axis])
+        show_plane(viewer, self.latent, self.planes, index)
 
     def seen_with(self, index: Index) -> list[Index]:
         """Planes that are seen at the same time: the colours of a photograph."""

@@ -60,8 +60,9 @@ class CourseTab(QWidget):
         self.slider.setAccessibleName("Earlier estimates")
         self.keep = QPushButton("Keep this one")
         self.keep.setToolTip(
-            "Make this estimate the result, also instead of the last one. Its layers say which step it is "
-            f"of. {WITHOUT_STD} A run that pauses ends."
+            "Make this estimate the result of its plane, also instead of the last one. Its layers say "
+            f"which step it is of. {WITHOUT_STD} A run that pauses ends. At the right end of the slider, "
+            "go back to the last estimates of all planes."
         )
         self.chosen = QLabel(IDLE)
         self.chosen.setWordWrap(True)
@@ -83,7 +84,6 @@ class CourseTab(QWidget):
         self.curves: dict[tuple[int, ...], Curves] = {}
         self._latest: tuple[int, ...] = ()
         self._revision: Revision | None = None
-        self._kept: Iterate | None = None
         self._wanted: Iterate | None = None
         self._final = False
 
@@ -107,7 +107,7 @@ class CourseTab(QWidget):
     def open_result(self, result: Result, *, final: bool = False) -> None:
         """Let the user look at earlier estimates, since the layers, which show this result, are at rest."""
         assert self._planes is not None
-        self._revision, self._final, self._kept = Revision(result, self._planes), final, None
+        self._revision, self._final = Revision(result, self._planes), final
         with QSignalBlocker(self.slider):
             self.slider.setRange(0, len(self.iterates))
             self.slider.setValue(len(self.iterates))
@@ -116,8 +116,9 @@ class CourseTab(QWidget):
     def close_result(self) -> None:
         """Let the layers show what is kept, and leave them alone from now on."""
         if self._revision is not None:
-            if self._revision.taken is not self._kept:
-                self._show(self._kept)
+            if self._revision.taken != self._revision.kept:
+                self._revision.rest()
+                self._show()
             self._revision = None
             self._describe(RUNNING)
 
@@ -148,37 +149,42 @@ class CourseTab(QWidget):
         return self.iterates[number] if number < len(self.iterates) else None
 
     def _scrub(self) -> None:
-        self._show(self._chosen)
+        assert self._revision is not None
+        assert self._layers is not None
+        assert self._planes is not None
+        if self._chosen is not None:
+            self._layers.show_plane(self._planes, self._chosen.index)
+        self._revision.take(self._chosen)
+        self._show()
         self._describe()
 
     def _keep(self) -> None:
         if self._final:
-            self._kept = self._chosen
-            self._scrub()
+            assert self._revision is not None
+            self._revision.keep(self._chosen)
+            self._show()
+            self._describe()
         else:
             self._wanted = self._chosen
             self.stop_wanted.emit()
 
-    def _show(self, iterate: Iterate | None) -> None:
-        """Show an estimate in the layers, without a std map if it is kept."""
+    def _show(self) -> None:
+        """Show the estimates that were taken in, without a std map if they are all there is to keep."""
         assert self._revision is not None
         assert self._layers is not None
-        keep = iterate is not None and iterate is self._kept
-        self._revision.take(iterate, keep=keep)
-        self._layers.show(self._revision, final=keep)
+        revision = self._revision
+        self._layers.show(revision, final=bool(revision.kept) and revision.taken == revision.kept)
 
     def _describe(self, text: str | None = None) -> None:
         """Say which estimate the layers show, or why there is no choice, and mark it in the plot."""
         is_open, chosen = self._revision is not None, self._chosen
+        kept = self._revision.kept if self._revision is not None else {}
+        is_kept = not kept if chosen is None else kept.get(chosen.index) is chosen
         self.slider.setEnabled(is_open and len(self.iterates) > 0)
-        self.keep.setEnabled(is_open and chosen is not self._kept)
+        self.keep.setEnabled(is_open and not is_kept)
         if text is None:
             last = "the result" if self._final else "the last estimate"
-            text = (
-                last
-                if chosen is None
-                else f"{chosen.name}{' (kept)' * (chosen is self._kept)}\n{WITHOUT_STD}"
-            )
+            text = last if chosen is None else f"{chosen.name}{' (kept)' * is_kept}\n{WITHOUT_STD}"
             shown = self._latest if chosen is None else chosen.index
             cursor = None if chosen is None else chosen.step
             self.plot.show_course(self.curves.get(shown, Curves()), cursor)

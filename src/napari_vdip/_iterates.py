@@ -20,7 +20,7 @@ MEMORY = 256 * 2**20
 """Largest number of bytes that they take."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Iterate:
     """The estimate of one plane after one step.
 
@@ -103,9 +103,9 @@ class Iterates:
 
 
 class Revision:
-    """A result in which one plane may be as an earlier estimate had it; see `_layers.Result`.
+    """A result in which planes may be as earlier estimates had them, one for each; see `_layers.Result`.
 
-    It changes the arrays of the result, and changes them back. The std map is that of the last estimate
+    It changes the arrays of the result, and changes them back. The std map is that of the last estimates
     alone: in the place of an earlier one it is NaN, and there is none if that is all there is to keep.
 
     Parameters
@@ -117,28 +117,37 @@ class Revision:
 
     Attributes
     ----------
-    taken : Iterate or None
-        The estimate that was taken in.
-    kept : bool
-        Whether it is to stay.
+    taken, kept : dict of tuple of int to Iterate
+        The estimates that were taken in, and those that are to stay, by the index of their plane.
     """
 
     def __init__(self, result: Result, planes: Plan) -> None:
         self._result, self._planes = result, planes
-        self._originals: tuple[Array, Array, Array | None]
-        self.taken: Iterate | None = None
-        self.kept = False
+        self._originals: dict[tuple[int, ...], tuple[Array, Array, Array | None]] = {}
+        self.taken: dict[tuple[int, ...], Iterate] = {}
+        self.kept: dict[tuple[int, ...], Iterate] = {}
 
-    def take(self, iterate: Iterate | None, *, keep: bool = False) -> None:
-        """Take in an estimate instead of the one before; with ``None``, be the result itself."""
+    def take(self, iterate: Iterate | None) -> None:
+        """Take in an estimate beside those that are kept of other planes; with ``None``, be the result."""
+        self._become({} if iterate is None else {**self.kept, iterate.index: iterate})
+
+    def keep(self, iterate: Iterate | None) -> None:
+        """Take in an estimate to stay; with ``None``, none stays."""
+        self.take(iterate)
+        self.kept = self.taken
+
+    def rest(self) -> None:
+        """Be what is kept."""
+        self._become(self.kept)
+
+    def _become(self, taken: dict[tuple[int, ...], Iterate]) -> None:
         planes, latent, psf, std = self._planes, self._result.latent, self._result.psf, self._result.std
-        if self.taken is not None:
-            self._put(self.taken.index, *self._originals)
-        self.taken, self.kept = iterate, keep
-        if iterate is not None:
-            at = iterate.index
+        for at, original in self._originals.items():
+            self._put(at, *original)
+        self._originals, self.taken = {}, taken
+        for at, iterate in taken.items():
             before = None if std is None else planes.take(std, at).copy()
-            self._originals = planes.take(latent, at).copy(), planes.take_psf(psf, at).copy(), before
+            self._originals[at] = planes.take(latent, at).copy(), planes.take_psf(psf, at).copy(), before
             self._put(at, iterate.latent, iterate.psf, np.full_like(iterate.latent, np.nan))
 
     def _put(self, index: tuple[int, ...], latent: Array, psf: Array, std: Array | None) -> None:
@@ -149,18 +158,18 @@ class Revision:
 
     @property
     def latent(self) -> Array:
-        """Latent image with the estimate that was taken in."""
+        """Latent image with the estimates that were taken in."""
         return self._result.latent
 
     @property
     def psf(self) -> Array:
-        """Point spread functions with that of the estimate."""
+        """Point spread functions with those of the estimates."""
         return self._result.psf
 
     @property
     def std(self) -> Array | None:
         """Standard deviation, where it belongs to the latent image."""
-        alone = self.kept and self.taken is not None and len(self._planes.indices) == 1
+        alone = self.taken == self.kept and len(self.kept) == len(self._planes.indices)
         return None if alone else self._result.std
 
     @property
@@ -170,9 +179,10 @@ class Revision:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """How the result was made, and which step of the run it shows."""
-        made = self._result.metadata
-        if self.taken is None:
-            return made
-        shown = {name: getattr(self.taken, name) for name in ("plane", "step", "steps", "stage", "noise")}
-        return {**made, "iterate": {**shown, "kept": self.kept}}
+        """How the result was made, and which steps of the run it shows."""
+        names = "plane", "step", "steps", "stage", "noise"
+        shown = [
+            {**{name: getattr(iterate, name) for name in names}, "kept": self.kept.get(index) is iterate}
+            for index, iterate in self.taken.items()
+        ]
+        return {**self._result.metadata, **({"iterate": shown} if shown else {})}

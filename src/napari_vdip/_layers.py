@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Image
 
+    from napari_vdip.stack import Plan
     from napari_vdip.tiling import Bounds
 
 Array = NDArray[np.float32]
@@ -270,6 +271,16 @@ def added(viewer: Viewer, layer: Layer) -> Layer:
 def right_of(columns: int) -> int:
     """Return the column where something begins that is shown at the right of so many."""
     return columns + max(2, columns // 32)
+
+
+def show_plane(viewer: Viewer, layer: Image, planes: Plan, index: Sequence[int]) -> None:
+    """Move a viewer's sliders to a plane of a result's layer."""
+    here = np.array(layer.world_to_data(viewer.dims.point))
+    axes = [axis for axis in planes.stacked if axis < layer.ndim]
+    here[axes] = [i for i, axis in zip(index, planes.stacked, strict=True) if axis in axes]
+    there = layer.data_to_world(here)
+    for axis in axes:
+        viewer.dims.set_point(axis + viewer.dims.ndim - layer.ndim, there[axis])
 
 
 def full(layer: Image) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Layer
 
-from napari_vdip._layers import CARRIED, KEY, added, layer_data
+from napari_vdip._layers import CARRIED, KEY, added, layer_data, show_plane
 from napari_vdip._provenance import RECIPE
 
 if TYPE_CHECKING:
@@ -119,6 +119,12 @@ class ResultLayers:
         """Return the layer of a quantity, latent, PSF or std; ``None`` where it is not in the viewer."""
         layer = self._layers.get(quantity)
         return layer if layer in self._viewer.layers else None
+
+    def show_plane(self, planes: Plan, index: tuple[int, ...]) -> None:
+        """Move the viewer's sliders to a plane."""
+        layer = self.get("latent")
+        if layer is not None:
+            show_plane(self._viewer, layer, planes, index)
 
     def release(self, quantity: str) -> Any:
         """Give a layer away: no later run takes it over."""
