@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from napari_vdip._iterates import Iterates, Revision
+from napari_vdip._iterates import Iterate, Iterates, Revision
 from napari_vdip._worker import Report
 from napari_vdip.plane import Restored
 from napari_vdip.stack import plan
@@ -41,7 +41,7 @@ def report(step, index=(), rng=np.random.default_rng(1)):  # noqa: B008
 def test_estimates_are_spaced_evenly_from_the_first_and_never_too_many():
     iterates = Iterates(most=8)
     for step in range(1, 1001):
-        iterates.add(report(step))
+        iterates.add(Iterate.of(report(step)))
         assert len(iterates) <= 8
         steps = [iterate.step for iterate in iterates]
         assert steps[0] == 1
@@ -53,7 +53,7 @@ def test_estimates_are_spaced_evenly_from_the_first_and_never_too_many():
 def test_estimates_never_take_more_memory_than_is_allowed(fit):
     iterates = Iterates(memory=fit * SIZE)
     for step in range(1, 60):
-        iterates.add(report(step))
+        iterates.add(Iterate.of(report(step)))
         assert sum(iterate.nbytes for iterate in iterates) <= fit * SIZE
     assert len(iterates) > fit / 2 - 1
 
@@ -61,20 +61,20 @@ def test_estimates_never_take_more_memory_than_is_allowed(fit):
 def test_an_estimate_larger_than_the_memory_is_not_held():
     iterates = Iterates(memory=SIZE - 1)
     for step in range(1, 4):
-        iterates.add(report(step))
+        iterates.add(Iterate.of(report(step)))
     assert len(iterates) == 0
 
 
 def test_an_estimate_does_not_change_with_what_it_was_made_of():
     iterates, made = Iterates(), report(1)
-    iterates.add(made)
+    iterates.add(Iterate.of(made))
     made.restored.latent[:] = 0
     assert iterates[0].latent.all()
 
 
 def taken(iterates, *indices):
     for step, index in enumerate(indices, start=1):
-        iterates.add(report(step, index))
+        iterates.add(Iterate.of(report(step, index)))
     return list(iterates)
 
 

@@ -676,6 +676,25 @@ def test_what_is_kept_in_a_pause_ends_the_run_and_is_its_result(viewer, panel, r
     assert made["stopped"] == "stopped by the user"
 
 
+def test_every_plane_has_an_estimate_to_look_at_where_it_is_however_quick_the_run(viewer, panel, go):
+    viewer.add_image(spots(3, 40, 48), name="spots")
+    panel.inputs.planes.value = "all planes"
+    go()
+    course, latent = panel.course, viewer.layers["spots latent"]
+    last = {iterate.index: number for number, iterate in enumerate(course.iterates)}
+    assert list(last) == [(0,), (1,), (2,)]
+    for (plane,), number in last.items():
+        iterate = course.iterates[number]
+        assert iterate.step == iterate.steps == len(course.curves[plane,].stages)
+        assert np.array_equal(latent.data[plane], iterate.latent[..., 0])
+        course.slider.setValue(number)
+        assert viewer.dims.current_step[0] == plane
+        assert f"step {iterate.step}" in course.chosen.text()
+        course.keep.click()
+    assert [shown["kept"] for shown in latent.metadata[KEY]["iterate"]] == [True] * 3
+    assert "spots std" not in names(viewer)
+
+
 def test_the_plot_follows_the_theme(viewer, panel):
     colours = set()
     for theme in ("light", "dark"):

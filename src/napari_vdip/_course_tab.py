@@ -9,7 +9,7 @@ from qtpy.QtCore import QSignalBlocker, Qt, Signal  # type: ignore[attr-defined,
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
 
 from napari_vdip._course_plot import CoursePlot, Curves
-from napari_vdip._iterates import Iterate, Iterates, Revision
+from napari_vdip._iterates import Iterate, Revision
 
 if TYPE_CHECKING:
     from napari_vdip._layers import Result
@@ -38,7 +38,7 @@ class CourseTab(QWidget):
 
     Attributes
     ----------
-    iterates : Iterates
+    iterates : tuple of Iterate
         Earlier estimates of the run.
     curves : dict of tuple of int to Curves
         Its course, for each plane that was reached.
@@ -80,7 +80,7 @@ class CourseTab(QWidget):
 
     def _forget(self) -> None:
         """Know of no run."""
-        self.iterates = Iterates()
+        self.iterates: tuple[Iterate, ...] = ()
         self.curves: dict[tuple[int, ...], Curves] = {}
         self._latest: tuple[int, ...] = ()
         self._revision: Revision | None = None
@@ -97,9 +97,11 @@ class CourseTab(QWidget):
 
     def add(self, report: Report) -> None:
         """Take in a report, whose estimate the layers show."""
-        self.iterates.add(report)
+        self.iterates = report.iterates
         for step in report.course:
             self.curves.setdefault(step.index, Curves()).add(step)
+        for iterate in self.iterates:
+            self.curves[iterate.index].residual[iterate.step - 1] = iterate.noise
         self._latest = report.index
         self.curves[report.index].residual[report.step - 1] = report.restored.noise
         self.plot.show_course(self.curves[report.index])

@@ -91,10 +91,10 @@ class Iterates:
     def __iter__(self) -> Iterator[Iterate]:
         return iter(self._held)
 
-    def add(self, report: Report) -> None:
-        """Take in the estimate of a report, if its turn has come."""
+    def add(self, iterate: Iterate) -> None:
+        """Take in an estimate, if its turn has come."""
         if self._seen % self._stride == 0:
-            self._held.append(Iterate.of(report))
+            self._held.append(iterate)
         self._seen += 1
         while len(self._held) > self._most or sum(item.nbytes for item in self._held) > self._memory:
             # Of a single one that is too large, nothing is left.

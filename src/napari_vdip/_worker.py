@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from napari_vdip._iterates import Iterate, Iterates
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -100,7 +102,9 @@ class Report:
     restored : Restored
         What the plane looks like by now.
     course : tuple of Step
-        The steps since the last report, this one included.
+        The steps since the last report, this one included, and those that were made until it came.
+    iterates : tuple of Iterate
+        Earlier estimates of the run.
     """
 
     done: int
@@ -113,6 +117,7 @@ class Report:
     stage: str
     restored: Restored
     course: tuple[Step, ...]
+    iterates: tuple[Iterate, ...] = ()
 
 
 def deconvolving(
@@ -151,19 +156,28 @@ def _reports(
     steps = run(picture.data, settings, axes=picture.axes, psf=psf, region=picture.region, device=device)
     stop, paused, due = None, 0.0, 0.0
     course: list[Step] = []
+    iterates = Iterates()
+    latest: Report | None = None
     while True:
         try:
             progress = steps.send(stop)
         except StopIteration as end:
             result: Deconvolution = end.value
+            if course:  # the last steps
+                latest = latest or report(replace(progress, seconds=progress.seconds - paused))
+                yield told(latest, course, iterates)
             return result
+        estimate = progress.estimate
         course.append(step_of(progress))
         now = time.perf_counter()
-        if now >= due and orders.heard.is_set():
-            orders.heard.clear()
-            yield report(replace(progress, seconds=progress.seconds - paused), course)
-            course = []
+        if now >= due or estimate.step == estimate.steps > 1:  # a plane's last one is held, however quick
+            latest = report(replace(progress, seconds=progress.seconds - paused))
+            iterates.add(Iterate.of(latest))
             due = max(now + INTERVAL, now + (time.perf_counter() - now) / SHARE)
+        if latest is not None and orders.heard.is_set():
+            orders.heard.clear()
+            yield told(latest, course, iterates)
+            course, latest = [], None
         if not orders.going.is_set():
             since = time.perf_counter()
             while not orders.going.wait(INTERVAL):
@@ -178,8 +192,8 @@ def step_of(progress: Progress) -> Step:
     return Step(progress.index, estimate.step, estimate.stage, dict(estimate.terms))
 
 
-def report(progress: Progress, course: list[Step]) -> Report:
-    """Say where a run is, and how it came there; takes as long as converting a plane."""
+def report(progress: Progress) -> Report:
+    """Say where a run is; takes as long as converting a plane."""
     estimate = progress.estimate
     parts = [f"step {estimate.step} of {estimate.steps}, {estimate.stage}"]
     if progress.planes > 1:
@@ -196,11 +210,16 @@ def report(progress: Progress, course: list[Step]) -> Report:
         steps=estimate.steps,
         stage=estimate.stage,
         restored=progress.preview(),
-        course=tuple(
-            replace(step, terms={name: float(value) for name, value in step.terms.items()})
-            for step in course
-        ),
+        course=(),
     )
+
+
+def told(report: Report, course: list[Step], iterates: Iterates) -> Report:
+    """Add to a report how the run came there, and what it came by."""
+    plain = [
+        replace(step, terms={name: float(value) for name, value in step.terms.items()}) for step in course
+    ]
+    return replace(report, course=tuple(plain), iterates=tuple(iterates))
 
 
 def duration(seconds: float) -> str:
