@@ -35,7 +35,7 @@ def report(step, index=(), rng=np.random.default_rng(1)):  # noqa: B008
         return rng.normal(size=shape).astype(np.float32)
 
     restored = Restored(image(4, 5, 1), image(3, 3), image(4, 5, 1), noise=0.5)
-    return Report(step, 100, "", index, str(index), step, 100, "search", restored, ())
+    return Report(step, 100, "", index, str(index), step, 100, "search", restored, 0.4, ())
 
 
 def test_estimates_are_spaced_evenly_from_the_first_and_never_too_many():

@@ -304,7 +304,7 @@ def test_the_layers_change_while_it_runs(viewer, panel, running, qtbot):
     assert panel._session is not None
     assert panel.stop.enabled
     assert not panel.run.enabled
-    for word in ("step", "search", "left", "loss"):
+    for word in ("step", "search", "left", "objective"):
         assert word in panel.status.value
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from napari_vdip.result import Deconvolution, Progress
     from napari_vdip.settings import Settings
 
-SAID = ("loss", "noise")
-"""Terms of a step that a report names; the plot shows all."""
 INTERVAL = 0.3
 """Shortest time between two reports, in seconds."""
 SHARE = 0.04
@@ -90,7 +88,7 @@ class Report:
     done, total : int
         Steps made and steps in all, over all planes.
     text : str
-        Stage, step, plane, time to go and objective for people.
+        Stage, step, plane, time to go, objective, residual and noise for people.
     index : tuple of int
         Which plane it is, see `stack.Plan`.
     plane : str
@@ -101,6 +99,8 @@ class Report:
         See `estimate.Estimate`.
     restored : Restored
         What the plane looks like by now.
+    noise_level : float
+        Standard deviation of its noise, in source units, which the residual should settle at.
     course : tuple of Step
         The steps since the last report, this one included, and those that were made until it came.
     iterates : tuple of Iterate
@@ -116,6 +116,7 @@ class Report:
     steps: int
     stage: str
     restored: Restored
+    noise_level: float
     course: tuple[Step, ...]
     iterates: tuple[Iterate, ...] = ()
 
@@ -194,12 +195,16 @@ def step_of(progress: Progress) -> Step:
 
 def report(progress: Progress) -> Report:
     """Say where a run is; takes as long as converting a plane."""
-    estimate = progress.estimate
+    estimate, restored = progress.estimate, progress.preview()
+    assert progress.source is not None
+    level = progress.source.noise_level
     parts = [f"step {estimate.step} of {estimate.steps}, {estimate.stage}"]
     if progress.planes > 1:
         parts.append(f"plane {progress.plane} of {progress.planes} ({progress.name})")
     parts.append(f"{duration(progress.remaining)} left")
-    parts.extend(f"{name} {float(value):.4g}" for name, value in estimate.terms.items() if name in SAID)
+    if "loss" in estimate.terms:
+        parts.append(f"objective {float(estimate.terms['loss']):.4g}")
+    parts.append(f"residual {restored.noise:.4g}, noise {level:.4g}")
     return Report(
         done=(progress.plane - 1) * estimate.steps + estimate.step,
         total=progress.planes * estimate.steps,
@@ -209,7 +214,8 @@ def report(progress: Progress) -> Report:
         step=estimate.step,
         steps=estimate.steps,
         stage=estimate.stage,
-        restored=progress.preview(),
+        restored=restored,
+        noise_level=level,
         course=(),
     )
 

@@ -34,6 +34,9 @@ class Blank:
         See `Plane`.
     """
 
+    noise_level = 0.0
+    """See `Plane`."""
+
     def __init__(
         self,
         image: NDArray[Any],

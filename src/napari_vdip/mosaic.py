@@ -101,6 +101,11 @@ class Mosaic:
         self._latent, self._reblurred, self._std = (np.zeros_like(self._source) for _ in range(3))
         self._missing = np.ones((*image.shape[:2], 1), np.float32)
 
+    @property
+    def noise_level(self) -> float:
+        """See `Plane`."""
+        return self._whole.noise_level
+
     def estimates(self, start: Checkpoint | None = None) -> Iterator[Estimate]:
         """Yield the estimate of every step, of the part in hand; `preview` sets it in the whole.
 

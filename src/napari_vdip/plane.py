@@ -119,6 +119,11 @@ class Plane:
         self.rng = torch.Generator(device).manual_seed(settings.seed)
         self._stage: Search | Refinement | None = None
 
+    @property
+    def noise_level(self) -> float:
+        """Standard deviation of the image's noise, as estimated from the image alone, in source units."""
+        return float(self.variance.mean().sqrt()) * self.intensities.scale
+
     def part(self, region: Region, kernel: Tensor | None, rng: torch.Generator) -> Plane:
         """Cut out a part with the same intensities and noise, on the device of the random numbers."""
         part = copy(self)
