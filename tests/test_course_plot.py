@@ -74,7 +74,11 @@ def test_the_terms_are_drawn_as_parts_of_what_is_minimised_and_only_those_there_
 
 
 def labels(plot):
-    return [line.label.format for line in plot.items if hasattr(line, "label")]
+    return [
+        line.label.format
+        for line in plot.items
+        if getattr(line, "angle", None) == 90 and hasattr(line, "label")
+    ]
 
 
 def test_without_networks_the_residual_is_alone_and_names_the_stages(plot):
@@ -89,6 +93,31 @@ def test_without_networks_the_residual_is_alone_and_names_the_stages(plot):
     assert plot.objective.isVisible()
     assert labels(plot.objective) == ["search", "refinement →"]
     assert labels(plot.residual) == []
+
+
+@pytest.mark.parametrize("residual", [(1.5, 1.41, 1.4), (80.0, 3.0, 1.4), (1e6, 1e3, 1.4)])
+def test_the_residual_is_seen_beside_the_noise_however_large_it_was_at_first(plot, residual):
+    plot.show()
+    assert not plot.noise.isVisible()
+    curves = course(0, 3)
+    curves.residual, curves.noise_level = list(residual), 1.4
+    plot.show_course(curves)
+    assert plot.noise.isVisible()
+    assert 10 ** plot.noise.value() == pytest.approx(1.4)
+    low, high = plot.residual.viewRange()[1]
+    assert low <= np.log10(1.4) < np.log10(residual[0]) <= high
+    axis = plot.residual.getAxis("left")
+    ticks = np.concatenate([at for _, at in axis.tickValues(low, high, axis.height())])
+    assert ticks.size > 1
+
+
+def test_phases_that_reports_have_told_outlive_the_result():
+    curves = Curves()
+    for number, phase in enumerate(("full resolution", "comparison"), start=1):
+        curves.add(Step((), number, phase, {"noise": 0.1}))
+    history = {name: np.full(3, np.nan) for name in LINES} | {"stage": np.array(["refinement"] * 3)}
+    curves.complete(history, noise=0.7)
+    assert curves.stages == ["full resolution", "comparison", "refinement"]
 
 
 def test_what_has_not_changed_is_not_drawn_again(plot, monkeypatch):

@@ -34,8 +34,14 @@ LINES = {
     "similarity": ("similarity", "#cc79a7"),
 }
 """Name and colour of each line; all can tell them apart, on dark and on light (Okabe and Ito, 2008)."""
-HEIGHTS = 0.62, 0.5
-"""Of the names of stages in turn, as part of the plot: beside each other there is no room for two."""
+HEIGHTS = 0.9, 0.74, 0.58, 0.42, 0.26
+"""Of the names of stages in turn, as part of the plot: beside each other there is no room for them."""
+NOISE_LABEL = 0.02
+"""Where the name of the noise begins, as part of its line."""
+DECADE = (1, 2, 5), (1, 3), (1,)
+"""Numbers of each decade on a logarithmic axis, as many as there is room for."""
+NUMBER = 20
+"""Pixels along the axis for one of them."""
 ROW = 2
 """Terms in the first row of the title."""
 SIGNS = {name: 1 if name == "loss" else -1 for name in LINES}
@@ -49,16 +55,19 @@ class Curves:
     Attributes
     ----------
     stages : list of str
-        Stage of the step, see `estimate.Estimate`.
+        Phase of the step where it has one, or else its stage, see `estimate.Estimate`.
     terms : dict of str to list of float
         What the networks minimise, ``loss``, and the parts it is the sum of; NaN where a stage has none.
     residual : list of float
         Standard deviation of the residual in source units, NaN where no report said it.
+    noise_level : float
+        That of the noise, NaN until a report says it.
     """
 
     stages: list[str] = field(default_factory=list)
     terms: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in LINES})
     residual: list[float] = field(default_factory=list)
+    noise_level: float = np.nan
 
     def add(self, step: Step) -> None:
         """Take in a step."""
@@ -68,9 +77,10 @@ class Curves:
         self.residual.append(np.nan)
 
     def complete(self, history: Mapping[str, NDArray[Any]], noise: float) -> None:
-        """Take over what a result says: no report tells of the last steps."""
+        """Take over what a result says, which knows no phases: reports may have left steps out."""
         told = self.residual[: len(history["stage"]) - 1]
-        self.stages = list(history["stage"])
+        count = len(history["stage"])
+        self.stages = [*self.stages[:count], *history["stage"][len(self.stages) :]]
         self.terms = {name: (SIGNS[name] * history[name]).tolist() for name in LINES}
         self.residual = [*told, *[np.nan] * (len(self.stages) - len(told))]
         self.residual[-1] = noise
@@ -97,6 +107,26 @@ def title(names: list[str]) -> str:
     return "objective" + " = " * bool(rows) + " +<br>".join(rows)
 
 
+class Logarithmic(pyqtgraph.AxisItem):  # type: ignore[misc, unused-ignore]
+    """A logarithmic axis with few numbers; pyqtgraph's are on top of each other where it is short."""
+
+    def logTickValues(  # noqa: N802
+        self, low: float, high: float, size: float, standard: list[Any]
+    ) -> list[Any]:
+        """Return positions of ticks; within a part of a decade those of an axis that is not logarithmic."""
+        decades = 10.0 ** np.arange(np.floor(low), np.ceil(high))
+        for numbers in DECADE:
+            ticks = np.log10(np.outer(decades, numbers).ravel())
+            ticks = ticks[(ticks >= low) & (ticks <= high)]
+            if ticks.size * NUMBER <= size:
+                break
+        return [(None, ticks)] if ticks.size > 1 else standard
+
+    def logTickStrings(self, values: list[float], scale: float, spacing: Any) -> list[str]:  # noqa: N802
+        """Write the numbers at ticks."""
+        return [f"{10**value * scale:.3g}" for value in values]
+
+
 class CoursePlot(QWidget):
     """Two plots under each other, of the colours of a napari theme.
 
@@ -109,6 +139,8 @@ class CoursePlot(QWidget):
     ----------
     objective, residual : pyqtgraph.PlotItem
         The two plots.
+    noise : pyqtgraph.InfiniteLine
+        The estimated noise, at its decimal logarithm.
     background : str
         Their colour.
     """
@@ -120,14 +152,15 @@ class CoursePlot(QWidget):
         for view in (self._graphics, self._graphics.viewport()):
             view.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # there is nothing to do in it
         self.objective, self.residual = (
-            self._graphics.addPlot(row=row, col=0, enableMenu=False) for row in range(2)
+            self._graphics.addPlot(row=row, col=0, enableMenu=False, axisItems={"left": axis("left")})
+            for row, axis in enumerate((pyqtgraph.AxisItem, Logarithmic))
         )
         self.residual.setLabel("bottom", "step")
         self._lines: list[tuple[Any, Any]] = []
         self._marks: list[tuple[int, str, bool]] = []
         self._marked, self._titled = self.objective, ""
         self._cursors = []
-        for plot, name in ((self.objective, "objective"), (self.residual, "residual (noise level)")):
+        for plot, name in ((self.objective, "objective"), (self.residual, "residual")):
             plot.setTitle(name, size="9pt")
             plot.hideButtons()
             plot.setMouseEnabled(False, False)
@@ -143,11 +176,16 @@ class CoursePlot(QWidget):
             for name, (_, colour) in LINES.items()
         }
         self._points = self.residual.plot(antialias=True, symbolSize=3)
+        self.residual.setLogMode(y=True)
+        look = {"position": NOISE_LABEL, "anchors": [(0, 1), (0, 1)]}
+        self.noise = pyqtgraph.InfiniteLine(angle=0, label="noise", labelOpts=look)
+        self.residual.addItem(self.noise)
         self.setToolTip(
             "Above the objective that the networks minimise, before each step, and the terms it is the sum "
             "of; only the search has one. "
             "Below the standard deviation of what the estimate leaves unexplained of the image, in its "
-            "units: it should settle at the noise of the image."
+            "units, on a logarithmic axis: it should settle at the noise of the image, as estimated from "
+            "the image alone, which the horizontal line shows."
         )
         self._graphics.setAccessibleName("Objective and residual over the steps")
         column = QVBoxLayout(self)
@@ -176,6 +214,8 @@ class CoursePlot(QWidget):
         for cursor in self._cursors:
             cursor.setPen(colours.warning.as_hex(), width=2)
         self._curves["loss"].setPen(self._text, width=1.5)
+        self.noise.setPen(colours.warning.as_hex(), style=Qt.PenStyle.DotLine, width=1.5)
+        self.noise.label.setColor(colours.warning.as_hex())
         self._points.setPen(self._text, width=1.5)
         self._points.setSymbolBrush(self._text)
         self._points.setSymbolPen(None)
@@ -200,7 +240,7 @@ class CoursePlot(QWidget):
         steps = np.arange(1, len(curves.stages) + 1)
         terms = {name: np.array(values, float) for name, values in curves.terms.items()}
         residual = np.array(curves.residual, float)
-        told = np.isfinite(residual)
+        told = residual > 0
         for name, curve in self._curves.items():
             curve.setData(steps, terms[name])
         named = [name for name in terms if np.isfinite(terms[name]).any()]
@@ -209,6 +249,9 @@ class CoursePlot(QWidget):
             self.objective.setTitle(said)
         self.objective.setVisible(bool(named) or not steps.size)  # without networks there is none
         self._points.setData(steps[told], residual[told])
+        level = curves.noise_level
+        self.noise.setVisible(level > 0)
+        self.noise.setValue(np.log10(level) if level > 0 else 0)
         for line in self._cursors:
             line.setVisible(cursor is not None)
             line.setValue(cursor or 0)
@@ -235,7 +278,10 @@ class CoursePlot(QWidget):
         for plot, line in self._lines:
             plot.removeItem(line)
         self._lines = [
-            (plot, self._mark(plot, *mark, height=HEIGHTS[number % 2] if plot is named else None))
+            (
+                plot,
+                self._mark(plot, *mark, height=HEIGHTS[number % len(HEIGHTS)] if plot is named else None),
+            )
             for number, mark in enumerate(marks)
             for plot in (self.objective, self.residual)
         ]

@@ -103,6 +103,7 @@ class CourseTab(QWidget):
         for iterate in self.iterates:
             self.curves[iterate.index].residual[iterate.step - 1] = iterate.noise
         self._latest = report.index
+        self.curves[report.index].noise_level = report.noise_level
         self.curves[report.index].residual[report.step - 1] = report.restored.noise
         self.plot.show_course(self.curves[report.index])
 

@@ -33,7 +33,7 @@ class Iterate:
     step, steps : int
         Number of this step of the plane, and of the last one.
     stage : str
-        Stage of the step, see `estimate.Estimate`.
+        Its phase where it has one, see `estimate.Estimate`.
     latent : array
         ``(Y, X, C)`` float32, in source units.
     psf : array

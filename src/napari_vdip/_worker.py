@@ -68,7 +68,7 @@ class Step:
     number : int
         Number of the step, counted from 1 in each plane.
     stage : str
-        See `estimate.Estimate`.
+        Its phase where it has one, see `estimate.Estimate`.
     terms : dict of str to float
         Its terms by name; in a report plain numbers, before that tensors, so that no GPU has to wait.
     """
@@ -96,7 +96,7 @@ class Report:
     step, steps : int
         Number of this step of the plane, and of the last one.
     stage : str
-        See `estimate.Estimate`.
+        Its phase where it has one, see `estimate.Estimate`.
     restored : Restored
         What the plane looks like by now.
     noise_level : float
@@ -190,7 +190,7 @@ def _reports(
 def step_of(progress: Progress) -> Step:
     """Keep the terms of a step, and nothing that is large."""
     estimate = progress.estimate
-    return Step(progress.index, estimate.step, estimate.stage, dict(estimate.terms))
+    return Step(progress.index, estimate.step, estimate.phase or estimate.stage, dict(estimate.terms))
 
 
 def report(progress: Progress) -> Report:
@@ -198,7 +198,7 @@ def report(progress: Progress) -> Report:
     estimate, restored = progress.estimate, progress.preview()
     assert progress.source is not None
     level = progress.source.noise_level
-    parts = [f"step {estimate.step} of {estimate.steps}, {estimate.stage}"]
+    parts = [f"step {estimate.step} of {estimate.steps}, {estimate.phase or estimate.stage}"]
     if progress.planes > 1:
         parts.append(f"plane {progress.plane} of {progress.planes} ({progress.name})")
     parts.append(f"{duration(progress.remaining)} left")
@@ -213,7 +213,7 @@ def report(progress: Progress) -> Report:
         plane=progress.name,
         step=estimate.step,
         steps=estimate.steps,
-        stage=estimate.stage,
+        stage=estimate.phase or estimate.stage,
         restored=restored,
         noise_level=level,
         course=(),

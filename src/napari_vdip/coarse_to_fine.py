@@ -115,7 +115,9 @@ def from_coarse_to_fine(
                     kernel = enlarged(candidate.kernel, window, factor)
                 done += 1
                 terms = {"noise": noise.mean().sqrt()}
-                yield Estimate("refinement", done, settings.rounds, blurred, kernel, terms)
+                yield Estimate(
+                    "refinement", done, settings.rounds, blurred, kernel, terms, phase="coarse scales"
+                )
     assert candidate is not None
     return candidate
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari_vdip.tiling import Region
 
 Stage = Literal["prefit", "search", "refinement", "blank"]
+Phase = Literal["", "coarse scales", "full resolution", "half resolution", "comparison", "latent image"]
 OBJECTIVE = ("data", "prior", "psf_prior", "entropy", "similarity")
 """Terms of the search's objective, with their weights; a method has those that its settings name."""
 
@@ -38,6 +39,8 @@ class Estimate:
         second the terms `OBJECTIVE`, whose sum is ``-loss``; in the third ``noise``.
     part : tuple of slice, optional
         Rows and columns of the plane that `posterior` is about; all if not given.
+    phase : str
+        What of the refinement it is, for people; empty in other stages.
     """
 
     stage: Stage
@@ -47,3 +50,4 @@ class Estimate:
     kernel: Tensor
     terms: Mapping[str, Tensor]
     part: Region | None = None
+    phase: Phase = ""

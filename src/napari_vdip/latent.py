@@ -95,7 +95,8 @@ def restore(
                 mean = precision.mean(image, mean)
                 updates += 1
         terms = {"noise": variance.mean().sqrt()}
-        yield Estimate("refinement", step + done, steps, Posterior(mean), kernel, terms)
+        posterior = Posterior(mean)
+        yield Estimate("refinement", step + done, steps, posterior, kernel, terms, phase="latent image")
 
 
 def darkest(image: Tensor) -> Tensor:

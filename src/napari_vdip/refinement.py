@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from napari_vdip.checkpoint import Checkpoint, State
+    from napari_vdip.estimate import Phase
     from napari_vdip.settings import Settings
 
 HALF_ROUNDS = 30
@@ -140,12 +141,12 @@ class Refinement:
             for name, tensor in candidate.state().items()
         }
 
-    def _estimate(self, mean: Tensor, kernel: Tensor, noise: Tensor) -> Estimate:
+    def _estimate(self, mean: Tensor, kernel: Tensor, noise: Tensor, phase: Phase) -> Estimate:
         """Return the estimate of one more round."""
         self._done += 1
         terms = {"noise": noise.mean().sqrt()}
         step = self._before + self._done
-        return Estimate("refinement", step, self._steps, Posterior(mean), kernel, terms)
+        return Estimate("refinement", step, self._steps, Posterior(mean), kernel, terms, phase=phase)
 
     def _matched(
         self, start: Estimate | None, checkpoint: Checkpoint | None, rounds: int
@@ -171,7 +172,7 @@ class Refinement:
                     candidate.advance(noise)
                 if done % SHOWN == 0 or done == rounds:
                     mean = self._latent(candidates[0].kernel, noise, mean)
-            yield self._estimate(mean, candidates[0].kernel, noise)
+            yield self._estimate(mean, candidates[0].kernel, noise, "full resolution")
         self._candidates = []
         best = sparsest(candidates)
         if best is candidates[0]:
@@ -226,7 +227,7 @@ class Refinement:
         for number in range(1, rounds + 1):
             with torch.no_grad():
                 half.advance(number / rounds)
-            yield self._estimate(mean, kernel, self._variance)
+            yield self._estimate(mean, kernel, self._variance, "half resolution")
         with torch.no_grad():
             return Answer(mean, half.merged(kernel, kept_amplitude(kernel, self._sharp)))
 
@@ -242,7 +243,7 @@ class Refinement:
         for _ in range(TRIALS):
             with torch.no_grad():
                 gaussian = next(trying)
-            yield self._estimate(mean, kernel, variance)
+            yield self._estimate(mean, kernel, variance, "comparison")
         with torch.no_grad():
             plausible = power.width_of(kernel) <= power.widest() or is_bent(kernel, tests[0])
             if plausible:
@@ -254,7 +255,7 @@ class Refinement:
                     gain, error = test.predict(kernel).advantage(test.predict(gaussian.kernel))
                 gains.append(gain)
                 errors.append(error)
-            yield self._estimate(mean, kernel, variance)
+            yield self._estimate(mean, kernel, variance, "comparison")
         return kernel if sum(gains) > math.hypot(*errors) else gaussian.kernel
 
     def _held_out(self, gap: int, part: float) -> HeldOut:
