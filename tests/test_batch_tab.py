@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import warnings
 
 import numpy as np
 import pytest
@@ -219,6 +220,38 @@ def test_a_batch_says_that_its_window_does_not_grow(tab):
     form.window.value = "automatic"
     assert "PSF shape as it is" in tab.note.text()
     form.basic["psf_source"].value = "given"
+    assert tab.note.isHidden()
+
+
+def test_what_was_not_as_usual_is_said_of_its_image(tab, folder, qtbot, monkeypatch):
+    import napari_vdip.course
+
+    def unusual(self, *args, follow=napari_vdip.course.Course.follow):
+        said = follow(self, *args)
+        if self.step == 2:
+            warnings.warn("a checkpoint is left alone", RuntimeWarning, stacklevel=1)
+            return "the objective was not finite"
+        return said
+
+    monkeypatch.setattr(napari_vdip.course.Course, "follow", unusual)
+    tab.what.input.setText(str(folder / "*.tif"))
+    run(tab, qtbot)
+    assert column(tab, STATE) == ["done", "done", "failed"]
+    one, stack = (tab.table.item(row, STATE).toolTip() for row in (0, 1))
+    assert one == "ended early: the plane: the objective was not finite\na checkpoint is left alone"
+    assert stack.startswith("ended early: T=0; T=1; T=2: the objective")
+    assert tab.status.text() == "3 images: 2 done, 1 failed; 2 with remarks, see their tooltips"
+
+
+def test_a_batch_says_what_of_the_panel_it_does_not_take(tab, viewer):
+    viewer.add_image(noise(3, 36, 40), name="stack")
+    assert tab.note.isHidden()
+    tab.panel.inputs.region.value = "visible region"
+    assert "takes whole files" in tab.note.text()
+    tab.panel.inputs.region.value = "whole image"
+    tab.panel.inputs.axes.value = "TYX"
+    assert "takes the axes" in tab.note.text()
+    tab.what.axes.setText("tyx")
     assert tab.note.isHidden()
 
 

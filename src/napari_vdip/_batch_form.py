@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_vdip._batch_worker import Batch
+from napari_vdip._input_form import WHOLE_IMAGE
 from napari_vdip._layouts import button
 from napari_vdip._provenance import TO_SAVE
 from napari_vdip._settings_form import AUTOMATIC as GROWS
@@ -44,7 +45,7 @@ class BatchForm(QWidget):
     Signals
     -------
     changed
-        What the panel says of the window is something else.
+        What the panel says of the window, the region or the axes is something else.
 
     Parameters
     ----------
@@ -102,8 +103,9 @@ class BatchForm(QWidget):
             if text.strip():
                 widgets[0].setAccessibleName(text)
             rows.addRow(label, row)
-        for choice in (form.window, form.basic["psf_source"]):
+        for choice in (form.window, form.basic["psf_source"], inputs.image, inputs.region, inputs.axes):
             choice.changed.connect(lambda: self.changed.emit())
+        self.axes.textChanged.connect(lambda: self.changed.emit())
         self.files.clicked.connect(self._choose_files)
         self.folder.clicked.connect(self._choose_folder)
         self.choose.clicked.connect(self._choose_output)
@@ -113,6 +115,17 @@ class BatchForm(QWidget):
         """Whether the window of a run would grow."""
         given = self._form.basic["psf_source"].value == "given"
         return bool(self._form.window.value == GROWS and not given)
+
+    @property
+    def has_region(self) -> bool:
+        """Whether the panel has a region that is not the whole image."""
+        return bool(self._inputs.region.value != WHOLE_IMAGE)
+
+    @property
+    def has_axes(self) -> bool:
+        """Whether the panel's image has corrected axes, and other ones are given here, or none."""
+        corrected = self._inputs.corrected_axes
+        return bool(corrected and corrected.upper() != self.axes.text().strip().upper())
 
     def batch(self) -> Batch:
         """Take what is chosen; a `ValueError` says what is wrong with it, and what to do."""

@@ -41,6 +41,10 @@ WORDS = {"skipped": "done before", "plane": "running", "step": "running", "start
 FIXED_WINDOW = (
     "A batch takes the PSF shape as it is, although PSF window is automatic: find one that fits with a run."
 )
+WHOLE_FILES = "A batch takes whole files: the region that this panel has is for Run alone."
+OWN_AXES = "A batch takes the axes that are given here: those of the panel are for its image alone."
+DONE = ("done", "skipped")
+"""Kinds of events after which there is a result."""
 PARTS = 1000
 """Parts of the progress bar."""
 
@@ -69,6 +73,7 @@ class BatchTab(QWidget):
         self._stop, self._waiting = Event(), ""
         self._items: list[Item] = []
         self._states: dict[int, State] = {}
+        self._warnings: dict[int, list[str]] = {}
         self._make_controls()
         self._lay_out()
         self._connect()
@@ -155,13 +160,14 @@ class BatchTab(QWidget):
             return
         if self._estimator is not None:
             self._estimator.quit()
-        self._stop, self._items, self._states = Event(), [], {}
+        self._stop, self._items, self._states, self._warnings = Event(), [], {}, {}
         self.table.setRowCount(0)
         self.status.setText("looking at the files")
         self.progress.setValue(0)
         self._worker = create_worker(batching, batch, self._stop, _ignore_errors=True)
         self._worker.yielded.connect(self._on_news)
         self._worker.errored.connect(self._on_error)
+        self._worker.warned.connect(self._on_warning)
         self._worker.finished.connect(self._on_finished)
         self.destroyed.connect(self._worker.quit)
         self._worker.start()
@@ -209,6 +215,14 @@ class BatchTab(QWidget):
         self.status.setText(str(error))
         self._items = []  # what was not begun is no summary
 
+    def _on_warning(self, warning: tuple[Any, ...]) -> None:
+        """Keep a warning with the image that is being done, which is the one that was told of last."""
+        message, category = warning[:2]
+        if issubclass(category, RuntimeWarning) and self._states:
+            number = next(reversed(self._states))
+            self._warnings.setdefault(number, []).append(str(message))
+            self._show(number)
+
     def _on_finished(self) -> None:
         self._worker = None
         release_memory()
@@ -224,7 +238,7 @@ class BatchTab(QWidget):
         kind, tooltip, seconds = "waiting", str(item.folder), ""
         if state is not None:
             kind, seconds = WORDS.get(state.kind, state.kind), duration(state.seconds)
-            tooltip = state.reason or tooltip
+            tooltip = self._remark(number) or tooltip
             if kind == "running":
                 kind = f"{state.fraction:.0%}"
         elif item.problem:
@@ -237,6 +251,11 @@ class BatchTab(QWidget):
                 cell.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             self.table.setItem(number, column, cell)
 
+    def _remark(self, number: int) -> str:
+        """Return what is to be said of an image: why it failed, or what was not as usual."""
+        state, warned = self._states.get(number), self._warnings.get(number, [])
+        return "\n".join(dict.fromkeys(filter(None, (state.reason if state else "", *warned))))
+
     def _fraction(self) -> float:
         """Part of all images that is done."""
         return sum(state.fraction for state in self._states.values()) / max(len(self._items), 1)
@@ -245,7 +264,11 @@ class BatchTab(QWidget):
         """Say how it is with all images."""
         kinds = Counter(state.kind for state in self._states.values())
         counts = [f"{kinds[kind]} {WORDS.get(kind, kind)}" for kind in ENDS if kinds[kind]]
-        return f"{counted(len(self._items))}: {', '.join(counts) or 'none done yet'}"
+        said = sum(
+            bool(self._remark(number)) for number, state in self._states.items() if state.kind in DONE
+        )
+        remarks = f"; {said} with remarks, see their tooltips" if said else ""
+        return f"{counted(len(self._items))}: {', '.join(counts) or 'none done yet'}{remarks}"
 
     def _update(self) -> None:
         """Enable what makes sense now."""
@@ -253,6 +276,8 @@ class BatchTab(QWidget):
         notes = [
             f"Nothing begins while {self._waiting}." if self._waiting else "",
             FIXED_WINDOW if self.what.grows else "",
+            WHOLE_FILES if self.what.has_region else "",
+            OWN_AXES if self.what.has_axes else "",
         ]
         self.note.setText("\n".join(filter(None, notes)))
         self.note.setVisible(any(notes))

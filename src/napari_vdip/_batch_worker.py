@@ -86,7 +86,7 @@ class State:
     seconds : float
         Time spent on it.
     reason : str
-        For a failure: why. Else what is to be said, such as which planes are blank.
+        For a failure: why. Else what is to be said, such as which planes are blank or ended early.
     """
 
     number: int
@@ -111,7 +111,7 @@ def batching(batch: Batch, stop: Event) -> Generator[list[Item] | State]:
 def _states(batch: Batch, stop: Event) -> Generator[list[Item] | State]:
     from napari_vdip.batch import execute
     from napari_vdip.devices import choose_device
-    from napari_vdip.report import blank_note
+    from napari_vdip.report import remarks
 
     items = batch.plan()
     yield items
@@ -127,7 +127,7 @@ def _states(batch: Batch, stop: Event) -> Generator[list[Item] | State]:
                 kind="stopped" if stopping and not ended else event.kind,
                 fraction=1.0 if ended else event.fraction,
                 seconds=now - since,
-                reason=event.reason or blank_note(event.record or {}),
+                reason=event.reason or remarks(event.record or {}),
             )
             if event.kind != "step" or stopping or now >= due:
                 yield state

@@ -83,6 +83,12 @@ class InputForm:
         self.follow()
         self._guess()
 
+    @property
+    def corrected_axes(self) -> str:
+        """The axes of the image where they are not the guess; empty where they are."""
+        layer = self.image.value
+        return self._corrected.get(layer, "") if layer is not None else ""
+
     def picture(self) -> Picture:
         """Take what is chosen; a `ValueError` says what is wrong with it."""
         picture = self._read(only_plane=self.planes.value == THIS_PLANE)

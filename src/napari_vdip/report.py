@@ -85,6 +85,22 @@ def blank_note(record: Record) -> str:
     return f"blank: {listed(names)}" if names else ""
 
 
+def remarks(record: Record) -> str:
+    """Name the planes in the record of an image that are blank, ended early, or are in smaller parts."""
+    planes = record.get("planes", ())
+    early = [plane for plane in planes if plane["stopped"] not in (FINISHED, BLANK)]
+    smaller = [plane for plane in planes if plane["reduced"]]
+    parts = [blank_note(record)]
+    parts += [f"ended early: {_listed(early)}: {early[0]['stopped']}"] if early else []
+    parts += [f"in smaller parts for lack of memory: {_listed(smaller)}"] if smaller else []
+    return "; ".join(filter(None, parts))
+
+
+def _listed(planes: Sequence[Record]) -> str:
+    """Write the names of planes, of which a single one has none."""
+    return listed([plane["name"] or "the plane" for plane in planes])
+
+
 def summary(ends: Sequence[Event]) -> dict[str, int]:
     """Count the ends of each kind, and the planes of what is done that ended early or are blank."""
     how = [plane["stopped"] for end in ends for plane in (end.record or {}).get("planes", ())]
