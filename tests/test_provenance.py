@@ -460,8 +460,13 @@ def test_a_result_says_how_to_make_it_and_sets_the_form_again(panel, qtbot, qapp
     panel.form.value = Settings()
     panel.inputs.planes.value = "all planes"
     viewer.dims.set_current_step(0, 0)
+    panel.tabs.setCurrentWidget(panel.batch)
     _commands.run_again(viewer, latent)
     assert panel.tools.recipe() == Recipe.from_layer(latent)
+    assert panel.tabs.currentIndex() == 0
+    assert not panel.status.native.isHidden()
+    assert "press Run" in panel.status.value
+    assert panel.focusWidget() is panel.run.native
 
 
 @pytest.mark.needs_gl

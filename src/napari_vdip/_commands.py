@@ -32,7 +32,7 @@ def copy_command(layer: Layer) -> None:
 
 
 def run_again(viewer: Viewer, layer: Layer) -> None:
-    """Open the panel as it was for the active result."""
+    """Open the panel with its form filled in as for the active result."""
     _panel(viewer).tools.run_again(layer)
 
 

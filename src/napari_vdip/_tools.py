@@ -39,6 +39,8 @@ class Tools(QWidget):
     -------
     told : str
         News for people.
+    filled
+        The form is as it was for a result.
 
     Parameters
     ----------
@@ -51,6 +53,7 @@ class Tools(QWidget):
     """
 
     told = Signal(str)
+    filled = Signal()
 
     def __init__(
         self,
@@ -72,7 +75,9 @@ class Tools(QWidget):
         )
         self.copies = button("Copy", "Copy what Run would do, as Python, as a command or as settings.")
         self.again = button(
-            "Again", "Set this form as it was for the result that is selected in the layer list."
+            "Fill in",
+            "Set this form as it was for the result that is selected in the layer list; Run then makes it "
+            "again.",
         )
         self.reset = button("Reset", "Begin again with the defaults, which are in napari's Preferences.")
         self.help = button("Help", f"Open {documentation()}.")
@@ -121,7 +126,8 @@ class Tools(QWidget):
         # Last, as another image has its channels guessed.
         self._form.value = recipe.settings
         self._set_device(recipe.device)
-        self.told.emit(f"The form is as it was for {layer.name}. {Recipe.caveat(layer)}".strip())
+        self.filled.emit()
+        self.told.emit(f"The form is as it was for {layer.name}: press Run. {Recipe.caveat(layer)}".strip())
 
     # What it will take
 

@@ -67,6 +67,7 @@ class DeconvolutionWidget(PanelControls):
         self.stop.changed.connect(self._stop)
         self.course.stop_wanted.connect(self._stop)
         self.tools.told.connect(lambda text: self._tell(text, 0, 1))
+        self.tools.filled.connect(self._offer_run)
         self.batch.changed.connect(self._on_batch)
         self.check.changed.connect(self._update_state)
         self.tabs.currentChanged.connect(self._on_tab)
@@ -227,6 +228,11 @@ class DeconvolutionWidget(PanelControls):
         following, self._next = self._next, None
         if following is not None:
             following()
+
+    def _offer_run(self) -> None:
+        """Show the form that was filled in, with Run at hand."""
+        self.tabs.setCurrentIndex(0)
+        self.run.native.setFocus()
 
     def _on_tab(self) -> None:
         """Show what follows a run, but beside a batch, which has its own."""
