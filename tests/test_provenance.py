@@ -516,6 +516,20 @@ def test_choices_of_all_tabs_are_remembered(panel, qtbot):
 
 
 @pytest.mark.needs_gl
+def test_a_field_that_is_only_left_is_nothing_to_remember(panel):
+    psf = panel.check.psf
+    for number in (psf.wavelength, psf.na):
+        number.editingFinished.emit()
+    assert not _preferences.place().exists()
+    psf.wavelength.setValue(488)
+    psf.wavelength.editingFinished.emit()
+    assert _preferences.first().wavelength == 488
+    panel.tools.reset.click()
+    psf.wavelength.editingFinished.emit()
+    assert not _preferences.place().exists()
+
+
+@pytest.mark.needs_gl
 def test_the_estimate_of_a_run_is_told_in_the_status_line(panel, qtbot, monkeypatch):
     from napari_vdip import cost
 

@@ -189,8 +189,14 @@ class Tools(QWidget):
         remember(start)
 
     def _remember_optics(self) -> None:
-        """Keep wavelength and aperture, which are looked at after a run, with what that had."""
-        remember(replace(first(), wavelength=self._psf.wavelength.value(), na=self._psf.na.value()))
+        """Keep wavelength and aperture, which are looked at after a run, with what that had, if changed.
+
+        What is kept goes before napari's Preferences, and a field that is only left says nothing.
+        """
+        kept = first()
+        changed = replace(kept, wavelength=self._psf.wavelength.value(), na=self._psf.na.value())
+        if changed != kept:
+            remember(changed)
 
     def _reset(self) -> None:
         forget()
