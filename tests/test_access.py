@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_vdip import add_to_viewer
+from napari_vdip._layouts import scrolling
 from napari_vdip.result import Deconvolution
 from napari_vdip.settings import Settings
 
@@ -101,3 +102,15 @@ def test_nothing_is_wider_than_the_panel(panel, tab):
         if widget.isVisibleTo(panel):
             right = widget.mapTo(panel, QPoint(widget.width(), 0)).x()
             assert right <= panel.width(), name(widget, panel)
+
+
+def test_text_between_controls_is_reached_with_page_down(qtbot):
+    text = QLabel("facts\n" * 200)
+    area = scrolling(text)
+    qtbot.addWidget(area)
+    area.resize(200, 100)
+    area.show()
+    assert area.focusPolicy() & Qt.FocusPolicy.TabFocus
+    before = area.verticalScrollBar().value()
+    qtbot.keyClick(area, Qt.Key.Key_PageDown)
+    assert area.verticalScrollBar().value() > before

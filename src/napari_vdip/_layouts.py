@@ -109,7 +109,9 @@ def scrolling(*widgets: QWidget) -> QScrollArea:
     column.addStretch()
     area = Scrolling()
     area.setFrameShape(QScrollArea.Shape.NoFrame)
-    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    # There may be more text between two controls than fits: Page Down and the arrow keys get there.
+    area.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    area.setAccessibleName("Scrolled with the arrow keys")
     area.setWidgetResizable(True)
     area.setWidget(content)
     return area
