@@ -562,6 +562,20 @@ def test_the_psf_of_a_trial_is_kept_for_the_run_and_outlives_the_next_trial(view
     assert np.array_equal(kept.data, psf)
 
 
+def test_the_psf_of_a_trial_is_not_offered_to_a_method_that_cannot_take_it(viewer, panel, qtbot):
+    viewer.add_image(spots(60, 64), name="spots")
+    panel.try_out.native.click()
+    end(panel, qtbot)
+    for method, refinements in [*((method, 1) for method in METHODS), ("VDIP-Sparse", 0)]:
+        panel.form.method.value = method
+        panel.form.advanced["refinements"].value = refinements
+        offered = panel.use_psf.enabled
+        assert ("choose these" in panel.use_psf.tooltip) != offered
+        panel.form.basic["psf_source"].value = "given"
+        assert (panel.form.problem == "") == offered
+        panel.form.basic["psf_source"].value = "plane"
+
+
 @pytest.mark.parametrize("earlier", [REPLACE, ADD])
 def test_an_automatic_window_grows_until_it_holds_the_psf_or_half_the_image(
     viewer, panel, go, qtbot, earlier

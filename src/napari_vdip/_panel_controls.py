@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from napari import Viewer
 
 REPLACE, ADD = "replace earlier ones", "add to earlier ones"
+USE_PSF = "Keep the point spread function of the trial, and deconvolve the image with it."
+WITHOUT_PSF = (
+    "Only VDIP-Sparse with refinements takes a PSF that is known: choose these to use that of the trial."
+)
 NARROWEST = 340
 """Width of the panel in pixels at which nothing is cut off."""
 
@@ -82,7 +86,7 @@ class PanelControls(QWidget):
         )
         self.use_psf = PushButton(
             text="Use this PSF",
-            tooltip="Keep the point spread function of the trial, and deconvolve the image with it.",
+            tooltip=USE_PSF,
         )
         self.run = PushButton(text="Run", tooltip="Deconvolve the image with these settings.")
         self.pause = PushButton(text="Pause", tooltip="Pause after this step, or go on.")

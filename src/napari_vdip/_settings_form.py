@@ -103,6 +103,11 @@ class SettingsForm:
             return str(error)
         return ""
 
+    @property
+    def takes_psf(self) -> bool:
+        """Whether what is in the form can take a point spread function that is known."""
+        return bool(self.method.value == "VDIP-Sparse" and self.advanced["refinements"].value)
+
     def _fill(self, preset: str) -> None:
         if preset != CHANGED:
             settings = Settings.preset(preset)

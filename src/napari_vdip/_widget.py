@@ -10,7 +10,7 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent
 
 from napari_vdip._layouts import show_row
-from napari_vdip._panel_controls import ADD, PanelControls
+from napari_vdip._panel_controls import ADD, USE_PSF, WITHOUT_PSF, PanelControls
 from napari_vdip._results import ResultLayers
 from napari_vdip._session import Session
 from napari_vdip._settings_form import AUTOMATIC
@@ -58,6 +58,8 @@ class DeconvolutionWidget(PanelControls):
         self.inputs.image.changed.connect(self._update_state)
         self.inputs.axes.changed.connect(self._update_state)
         self.form.basic["psf_source"].changed.connect(self._update_state)
+        for decisive in (self.form.method, self.form.advanced["refinements"]):
+            decisive.changed.connect(self._update_state)
         for widget in self.form.widgets:
             widget.changed.connect(self._explain)
         self.try_out.changed.connect(lambda: self._start(trial=True))
@@ -104,9 +106,9 @@ class DeconvolutionWidget(PanelControls):
         waiting = f"Run waits while {check}." if check else ""
         self.status.value = "\n".join(part for part in (self._said, waiting) if part)
         self.try_out.enabled = self.run.enabled
-        self.use_psf.enabled = (
-            session is None and self._trial is not None and self._trial.get("PSF") is not None
-        )
+        there = session is None and self._trial is not None and self._trial.get("PSF") is not None
+        self.use_psf.enabled = there and self.form.takes_psf
+        self.use_psf.tooltip = USE_PSF if self.form.takes_psf else WITHOUT_PSF
         self.pause.enabled = session is not None and not session.stopping
         self.pause.text = "Resume" if session is not None and session.paused else "Pause"
         self.stop.enabled = self.pause.enabled
