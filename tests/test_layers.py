@@ -198,6 +198,13 @@ def test_a_part_lands_where_it_was_taken():
         assert np.allclose(source.world_to_data(layer.data_to_world((0, 5, 6))), (4, 5, 6))
 
 
+def test_the_psf_of_a_region_lies_beside_the_whole_image_and_hides_nothing_of_it():
+    source = Image(np.ones((20, 320)), scale=(2, 0.5), translate=(3, 4))
+    picture = read_layer(source, "YX").within(((5, 15), (100, 130)))
+    psf = layers_of(found((10, 30), "YX"), source, at=picture.at)[1]
+    assert np.allclose(source.world_to_data(psf.data_to_world((0, 0))), (5, 330))
+
+
 def test_latent_looks_like_the_source_and_the_others_are_seen_whole():
     source = Image(np.ones((20, 30)), colormap="green", contrast_limits=(3, 50), gamma=0.7)
     result = found((20, 30), "YX")

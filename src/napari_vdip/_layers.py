@@ -197,8 +197,8 @@ def layer_data(
     """Turn a result into layers: the latent image, the point spread function and, if any, the std map.
 
     All lie in the source's world, with its transforms, units and axis labels: latent and std over the
-    source, the point spread function at its right, with the same pixel size. Their metadata is the
-    source's, and says under ``"napari-vdip"`` how they were made.
+    source, the point spread function at the right of all of it, with the same pixel size. Their metadata
+    is the source's, and says under ``"napari-vdip"`` how they were made.
 
     Values are in the source's intensity units, but for colours, which napari shows from 0 to 1: those
     are divided by ``metadata["napari-vdip"]["white"]`` and clipped. The std map of a colour image is the
@@ -225,7 +225,7 @@ def layer_data(
     to_physical = Affine(**{name: state[name] for name in ("scale", "translate", "rotate", "shear")})
     start = np.array(at or (0,) * source.ndim)
     beside, x = start.copy(), result.axes.index("X")
-    beside[x] += right_of(result.latent.shape[x])
+    beside[x] = right_of(full(source).shape[x])
 
     def layer(
         quantity: str, data: Array, at: NDArray[Any], white: float = 1.0, **look: Any
