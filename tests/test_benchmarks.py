@@ -6,21 +6,42 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from skimage.io import imsave
 
+from napari_vdip import Settings
+from napari_vdip.coarse_to_fine import STARTS
+from napari_vdip.plane import Plane
+from napari_vdip.refinement import starts_of
 from napari_vdip.scenes import gaussian_psf, specimen
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-calibration, common, datasets, estimate, kill, noreference, peers, quality, report, scaling, speed, ways = (
+(
+    calibration,
+    common,
+    datasets,
+    estimate,
+    guard,
+    kill,
+    noreference,
+    peers,
+    quality,
+    report,
+    scaling,
+    speed,
+    ways,
+) = (
     importlib.import_module(name)
     for name in (
         "calibration",
         "common",
         "datasets",
         "estimate",
+        "guard",
         "kill",
         "noreference",
         "peers",
@@ -303,3 +324,50 @@ def test_the_documents_have_a_place_for_every_table_and_plot():
     expected = {*report.TABLES, *(f"plot-{name}" for name in report.PLOTS), "environments", "missing"}
     assert set(names) == expected
     assert len(names) == len(expected)
+
+
+def test_the_guard_takes_turns_and_counts_every_repeat(monkeypatch):
+    seen = []
+
+    def probe(checkout):
+        seen.append(checkout.name)
+        return {"rate": 10.0 * len(seen), "gain": {"base": 8.0, "head": 9.0}[checkout.name] - len(seen)}
+
+    monkeypatch.setattr(guard, "probe", probe)
+    pairs = guard.measure(Path("base"), Path("head"), 3)
+    assert seen == ["base", "head", "head", "base", "base", "head"]
+    found = guard.compare(pairs)
+    assert found.speed == 6 / 5  # of 2 / 1, 3 / 4 and 6 / 5
+    assert (found.before, found.after) == (pytest.approx(8 - 10 / 3), pytest.approx(9 - 11 / 3))
+    assert not found.lost
+
+
+@pytest.mark.parametrize(
+    ("rates", "gains", "lost"),
+    [
+        ((1.0, 0.1, 1.0), (0.0, 0.0, 0.0), False),  # one slow repeat is a busy machine
+        ((0.6, 0.6, 1.0), (0.0, 0.0, 0.0), True),
+        ((1.0, 1.0, 1.0), (-2.0, 0.0, 0.0), True),  # in whichever repeat it is
+        ((1.0, 1.0, 1.0), (-0.6, 0.0, 0.0), False),
+    ],
+)
+def test_the_guard_tells_a_large_loss(rates, gains, lost):
+    then = {"rate": 50.0, "gain": 8.0}
+    pairs = [(then, {"rate": 50 * rate, "gain": 8 + gain}) for rate, gain in zip(rates, gains, strict=True)]
+    assert guard.compare(pairs).lost is lost
+
+
+def test_the_guard_probes_the_default_from_one_start_and_from_several(monkeypatch, capsys):
+    seen = []
+
+    def recorded(image, device, **changes):
+        settings = Settings(**changes)
+        plane = Plane(image[..., None], settings, torch.device(device))
+        seen.append((settings, len(starts_of(settings, plane.sharpness))))
+        return SimpleNamespace(latent=image, history=[{"stage": ["refinement"]}], seconds=1.0)
+
+    monkeypatch.setattr("napari_vdip.deconvolve", recorded)
+    exec(guard.PROBE, {})
+    assert json.loads(capsys.readouterr().out) == {"rate": 1.0, "gain": 0.0}
+    assert [starts for _, starts in seen] == [1, len(STARTS)]
+    assert all(settings == Settings(psf_shape=settings.psf_shape) for settings, _ in seen)
