@@ -21,7 +21,7 @@ import pytest
 import tifffile
 import torch
 
-from napari_vdip import Settings, batch, deconvolve, plane_task
+from napari_vdip import Settings, batch, checkpoint, deconvolve, image_file, plane_task
 from napari_vdip.plane import Plane
 from napari_vdip.reservation import reserved
 
@@ -38,8 +38,8 @@ def item(tmp_path):
     return planned(tmp_path)
 
 
-def planned(folder):
-    [item] = batch.plan([folder / "stack.tif"], folder / "out", SMALL)
+def planned(folder, form="ome-zarr"):
+    [item] = batch.plan([folder / "stack.tif"], folder / "out", SMALL, format=form)
     return item
 
 
@@ -51,23 +51,39 @@ def assert_done_as_without_a_fault(item):
     """The same command, without the fault, ends with what it would have made at once."""
     [end] = ends(item)
     assert end.kind == "done", end.reason
-    expected = deconvolve(STACK, SMALL, axes="TYX", device="cpu")
-    found = batch.examine(
-        batch.Item("latent", item.folder / "latent.ome.zarr", 0, None, SMALL, item.folder), None, False
-    )
-    np.testing.assert_array_equal(found.open().array.compute(), expected.latent)
-    assert [path.name for path in item.folder.parent.iterdir()] == ["stack"]
+    assert_undisturbed(item)
     assert [end.kind for end in ends(item)] == ["skipped"]
+
+
+def assert_undisturbed(item):
+    """What is there is what a run without a fault makes, and nothing else."""
+    expected = deconvolve(STACK, SMALL, axes="TYX", device="cpu")
+    ending = {"ome-zarr": "ome.zarr", "ome-tiff": "ome.tif"}[item.format]
+    for name in ("latent", "psf"):
+        found = np.asarray(image_file.read(item.folder / f"{name}.{ending}").array)
+        np.testing.assert_array_equal(found, getattr(expected, name), err_msg=name)
+    assert [path.name for path in item.folder.parent.iterdir()] == ["stack"]
+
+
+@pytest.fixture
+def at_every_step(monkeypatch):
+    """Checkpoints at every step, for one that is due after a minute."""
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", np.inf)
 
 
 # --- the disk ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of file sizes")
+@pytest.mark.parametrize("form", ["ome-zarr", "ome-tiff"])
 @pytest.mark.parametrize("limit", [100, 700, 2_000, 6_000, 10_000_000])
-def test_a_file_that_cannot_grow_is_a_failure_and_the_run_goes_on_later(item, limit):
+@pytest.mark.usefixtures("at_every_step")
+@pytest.mark.filterwarnings("ignore:checkpoint. .* was not written:RuntimeWarning")
+def test_a_file_that_cannot_grow_is_a_failure_and_the_run_goes_on_later(item, limit, form):
     import resource
 
+    item = planned(item.path.parent, form)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
@@ -77,35 +93,60 @@ def test_a_file_that_cannot_grow_is_a_failure_and_the_run_goes_on_later(item, li
     assert (end.kind, end.reason != "") == (("failed", True) if limit < 10_000_000 else ("done", False))
     if end.kind == "failed":
         assert not item.folder.exists()
-        assert_done_as_without_a_fault(planned(item.path.parent))
+        assert_done_as_without_a_fault(planned(item.path.parent, form))
+    else:
+        assert_undisturbed(item)
 
 
-def test_a_full_disk_at_any_write_is_a_failure_and_the_run_goes_on_later(item, monkeypatch):
-    """Every file that is made is refused in turn, until none is."""
-    left, opened = 0, Path.open
+@pytest.mark.parametrize("form", ["ome-zarr", "ome-tiff"])
+def test_a_full_disk_at_any_write_is_a_failure_and_the_run_goes_on_later(item, monkeypatch, form):
+    """Every file that is made is refused once, by whichever way it is opened, until none is new."""
+    item = planned(item.path.parent, form)
+    refused = []
 
-    def limited(path, mode="r", *arguments, **options):
-        nonlocal left
-        if set(mode) & set("wax+") and item.partial in path.parents:
-            left -= 1
-            if left == 0:
+    def limited(opened):
+        def open_or_refuse(path, mode="r", *arguments, **options):
+            # Files of Zarr have a random name until they are whole.
+            name = re.sub("[0-9a-f]{32}", "", str(path))
+            if set(mode) & set("wax+") and item.partial in Path(path).parents and name not in refused:
+                refused.append(name)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return opened(path, mode, *arguments, **options)
+            return opened(path, mode, *arguments, **options)
 
-    monkeypatch.setattr(Path, "open", limited)
-    faults = 0
-    while faults < 200:
-        left = faults + 1
+        return open_or_refuse
+
+    monkeypatch.setattr(Path, "open", limited(Path.open))
+    monkeypatch.setattr(tifffile.tifffile, "open", limited(open), raising=False)
+    while len(refused) < 200:
+        before = len(refused)
         [end] = ends(item)
-        if end.kind != "failed":
+        if len(refused) == before:
             break
-        faults += 1
+        assert end.kind == "failed"
         assert "No space left on device" in end.reason
         assert not item.folder.exists()
     monkeypatch.undo()
-    assert faults > 5
-    assert end.kind == "done"
-    assert [path.name for path in item.folder.parent.iterdir()] == ["stack"]
+    assert len(refused) > 5
+    assert any(name.endswith(".ome.tif") for name in refused) == (form == "ome-tiff")
+    assert end.kind == "done", end.reason
+    assert_undisturbed(item)
+
+
+@pytest.mark.usefixtures("at_every_step")
+def test_a_full_disk_costs_checkpoints_and_no_result(item, monkeypatch):
+    """Each of them is refused; what they are for is only time."""
+    tried = []
+
+    def full(_, path, *__):
+        tried.append(path)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.warns(RuntimeWarning, match="checkpoint: .* was not written: .*No space left"):
+        [end] = ends(item)
+    assert len(tried) >= len(STACK)
+    assert end.kind == "done", end.reason
+    assert_undisturbed(item)
 
 
 @pytest.mark.skipif(sys.platform == "win32" or not hasattr(os, "geteuid"), reason="needs Unix permissions")
@@ -149,6 +190,34 @@ def test_an_input_that_is_gone_is_a_failure_and_planes_that_are_done_stay(item, 
     assert "Host is down" in events[-1].reason
     monkeypatch.undo()
     again = planned(item.path.parent)
+    assert next(batch.execute([again], device="cpu")).number == 1
+    assert_done_as_without_a_fault(again)
+
+
+@pytest.mark.parametrize("form", ["ome-zarr", "ome-tiff"])
+def test_an_output_that_is_gone_is_a_failure_and_planes_that_are_done_stay(item, monkeypatch, form):
+    """After the first plane nothing there can be looked at, read or written."""
+    item = planned(item.path.parent, form)
+    lost = False
+
+    def gone(function):
+        def called(path, *arguments, **options):
+            if lost and item.folder.parent in (path, *path.parents):
+                raise OSError(errno.EHOSTDOWN, "Host is down", str(path))
+            return function(path, *arguments, **options)
+
+        return called
+
+    for name in ("open", "mkdir", "rename", "replace", "unlink", "stat", "iterdir", "read_bytes"):
+        monkeypatch.setattr(Path, name, gone(getattr(Path, name)))
+    kinds = []
+    for event in batch.execute([item], device="cpu"):
+        kinds += [event.kind] if event.kind != "step" else []
+        lost = lost or event.kind == "plane"
+    monkeypatch.undo()
+    assert kinds == ["started", "plane", "failed"]
+    assert "Host is down" in event.reason
+    again = planned(item.path.parent, form)
     assert next(batch.execute([again], device="cpu")).number == 1
     assert_done_as_without_a_fault(again)
 
