@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from typer import BadParameter
 from typer.testing import CliRunner
 
 import napari_vdip
@@ -24,6 +25,7 @@ from napari_vdip import Settings, batch
 from napari_vdip.cli import app
 from napari_vdip.io import read, write_ome_tiff
 from napari_vdip.ome_zarr import write_ome_zarr
+from napari_vdip.options import read_settings, settings_from
 
 SMALL = Settings(
     psf_shape=5, steps=1, refinements=0, samples=2, widths=(4,) * 5, prior="none", variational=False
@@ -76,19 +78,22 @@ def edited(path, change, where="zarr.json"):
 # --- cut and corrupt ---------------------------------------------------------------------------------
 
 
+def spoiled(whole, chance):
+    """Cut a file's bytes, or change some, of the first of them or of all."""
+    data = bytearray(whole)
+    if chance.random() < 0.4:
+        return data[: chance.randrange(1, len(data))]
+    for _ in range(chance.choice([1, 10])):
+        data[chance.randrange(min(len(data), chance.choice([64, len(data)])))] = chance.randrange(256)
+    return data
+
+
 @pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "a.png", "a.jpg"])
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_file_that_is_cut_or_has_wrong_bytes_gives_a_result_or_a_reason(place, name):
     whole, chance = saved(place / name).read_bytes(), random.Random(0)
     for _ in range(12):
-        data = bytearray(whole)
-        if chance.random() < 0.4:
-            data = data[: chance.randrange(1, len(data))]
-        else:
-            for _ in range(chance.choice([1, 10])):
-                data[chance.randrange(min(len(data), chance.choice([64, len(data)])))] = chance.randrange(
-                    256
-                )
+        data = spoiled(whole, chance)
         (place / name).write_bytes(data)
         shutil.rmtree(place.parent / "out", ignore_errors=True)
         kind, reason = outcome(place / name)
@@ -398,6 +403,31 @@ def test_a_settings_file_made_to_harm_is_refused_at_once(place, name, text, monk
     assert "--settings" in ran.stderr
     assert len(ran.stderr) < 5000
     assert not Path("sprung").exists()
+
+
+SETTINGS = {
+    "a.yaml": "psf_shape: [9, 11]\nprior: extreme\nsteps: 50\npooling: 1.5\ngaussians: false\n",
+    "a.toml": 'psf_shape = [9, 11]\nprior = "extreme"\nsteps = 50\npooling = 1.5\ngaussians = false\n',
+    "a.json": '{"psf_shape": [9, 11], "prior": "extreme", "steps": 50, "pooling": 1.5, "gaussians": false}',
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_that_are_cut_or_have_wrong_bytes_are_settings_or_an_error(place, name):
+    file, chance = place / name, random.Random(0)
+    whole = SETTINGS[name].encode()
+    file.write_bytes(whole)
+    assert settings_from("default", read_settings(file), {}).psf_shape == (9, 11)
+    refused = 0
+    for _ in range(200):
+        file.write_bytes(spoiled(whole, chance))
+        try:
+            found = settings_from("default", read_settings(file), {})
+        except BadParameter:
+            refused += 1
+        else:
+            assert found == Settings(**found.asdict())
+    assert refused > 50
 
 
 @pytest.mark.parametrize(
