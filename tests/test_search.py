@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from napari_vdip.estimate import OBJECTIVE
 from napari_vdip.generators import KERNEL_NOISE_LENGTH, NOISE_CHANNELS, FreeKernel, KernelGenerator
-from napari_vdip.search import Objective, Search, build_generators
+from napari_vdip.search import PUBLISHED_PRIOR_WEIGHTS, Objective, Search, build_generators
 from napari_vdip.settings import METHODS, Settings
 
 SHORT = {
@@ -302,3 +302,13 @@ def test_the_callers_random_state_and_gradient_mode_are_untouched_at_every_step(
         assert torch.is_grad_enabled()
         assert torch.equal(torch.get_rng_state(), torch_state)
         np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+
+
+def test_a_prior_that_has_no_branch_is_not_taken_for_another(monkeypatch):
+    monkeypatch.setitem(PUBLISHED_PRIOR_WEIGHTS, "fourth", 1.0)
+    settings = paper(prior="extreme")
+    object.__setattr__(settings, "prior", "fourth")
+    posterior = build_generators(1, settings)[0](torch.rand(1, NOISE_CHANNELS, 38, 42))
+    kernel = torch.full((1, 1, 5, 7), 1 / 35)
+    with pytest.raises(AssertionError, match="fourth"):
+        Objective(picture(), settings, torch.Generator())(posterior, kernel, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -204,10 +204,13 @@ class Objective:
         data = data_term(sample(posterior, self.rng), kernel, self.image)
         if settings.prior == "none":
             return {"data": data}
-        if settings.prior == "sparse":
-            prior = sparse_log_prior(posterior)
-        else:
-            prior = extreme_log_prior(posterior, self.rng, settings.bright_variance)
+        match settings.prior:
+            case "sparse":
+                prior = sparse_log_prior(posterior)
+            case "extreme":
+                prior = extreme_log_prior(posterior, self.rng, settings.bright_variance)
+            case other:
+                assert_never(other)
         priors = {"prior": prior, "psf_prior": settings.psf_prior_weight * kernel_log_prior(kernel)}
         if settings.variational:
             priors["entropy"] = entropy(posterior)
