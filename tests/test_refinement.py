@@ -211,7 +211,7 @@ def test_the_kernel_of_the_sparsest_gradient_is_kept_and_the_first_if_none_is_mu
 
 @pytest.mark.parametrize(("energy", "best"), [(1.9, 1), (2.1, 0)])
 def test_the_sparsest_is_not_kept_if_its_kernel_is_far_narrower_than_the_first(energy, best):
-    """On a page of text three of four starts led to kernels that were nearly points, and looked the sparsest."""
+    """On a page of text three of four starts led to kernels that were nearly points and looked sparsest."""
     scene, pair = pieces(40).float(), torch.zeros(1, 1, 5, 5)
     pair[0, 0, 2, 1:3] = 0.5  # sum of squares 1 / 2
     share = (1 + (energy - 1) ** 0.5) / 2  # a**2 + (1 - a)**2 = energy / 2

@@ -57,8 +57,8 @@ HALF_ROUNDS = 30
 SPARSER = 0.985
 """Norm ratio of another start's gradient, relative to that of the first, below which its kernel is kept."""
 NARROWER = 2.0
-"""Sum of the squares of another start's kernel, relative to that of the first, from which it is not kept: it
-blurs too little, and the gradient is nearly that of the image, which is sparse where there is text."""
+"""Sum of the squares of another start's kernel, relative to that of the first, above which it is not kept:
+it blurs too little, and its gradient is nearly that of the image, which is sparse where there is text."""
 SHOWN = 4
 """Rounds for the kernel after each of which the latent image follows: to be shown, and at last."""
 GAPS = (1, 2, 4)
