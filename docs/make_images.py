@@ -1,4 +1,4 @@
-"""Make the images of the README from real runs: ``python docs/make_images.py``.
+"""Make the images of README and tutorial from real runs: ``python docs/make_images.py``.
 
 Needs a display (on a machine without one: ``xvfb-run -s "-screen 0 1600x1000x24"``).
 """
@@ -21,6 +21,8 @@ from napari_vdip.scenes import cells
 
 IMAGES = Path(__file__).parent / "images"
 PIXEL_SIZE = 0.1
+TABS = "course", "check"
+"""Tabs of the panel after the first, as their pictures are called."""
 
 
 def settle(seconds: float) -> None:
@@ -38,7 +40,10 @@ def demo() -> None:
 
 
 def window(image: Path | None, psf_shape: int, output: Path) -> None:
-    """Photograph napari after a run of the widget, on the sample data or a file."""
+    """Photograph napari after a run of the widget, on the sample data or a file, with each of its tabs.
+
+    The first is the output; the others lie beside it, as does the comparison with other methods.
+    """
     viewer = napari.Viewer()
     viewer.window.resize(1500, 950)
     if image is None:
@@ -56,8 +61,19 @@ def window(image: Path | None, psf_shape: int, output: Path) -> None:
     for layer in viewer.layers:
         layer.visible = layer.name.endswith(("PSF", "latent"))
     viewer.reset_view()
-    settle(1)
-    viewer.screenshot(output, canvas_only=False, flash=False)
+
+    def photograph(path: Path) -> None:
+        settle(2)
+        viewer.screenshot(path, canvas_only=False, flash=False)
+
+    photograph(output)
+    for number, name in enumerate(TABS, start=1):
+        widget.tabs.setCurrentIndex(number)
+        photograph(output.with_stem(f"{output.stem}_{name}"))
+    widget.check.compare.click()
+    while not any(layer.name.endswith("Wiener") for layer in viewer.layers):
+        settle(0.5)
+    photograph(output.with_stem(f"{output.stem}_compare"))
     viewer.close()
 
 
