@@ -63,7 +63,9 @@ def window(image: Path | None, psf_shape: int, output: Path) -> None:
     viewer.reset_view()
 
     def photograph(path: Path) -> None:
-        settle(2)
+        settle(1)
+        while widget.check.busy:
+            settle(1)
         viewer.screenshot(path, canvas_only=False, flash=False)
 
     photograph(output)
@@ -71,8 +73,6 @@ def window(image: Path | None, psf_shape: int, output: Path) -> None:
         widget.tabs.setCurrentIndex(number)
         photograph(output.with_stem(f"{output.stem}_{name}"))
     widget.check.compare.click()
-    while not any(layer.name.endswith("Wiener") for layer in viewer.layers):
-        settle(0.5)
     photograph(output.with_stem(f"{output.stem}_compare"))
     viewer.close()
 
