@@ -109,6 +109,7 @@ class Facts(QWidget):
             row = len(self.values)
             self._names[name], self.values[name] = QLabel(name), text()
             for column, label in enumerate((self._names[name], self.values[name])):
+                label.setAlignment(Qt.AlignmentFlag.AlignTop)
                 label.setToolTip(MEANINGS[name])
                 self._rows.addWidget(label, row, column, Qt.AlignmentFlag.AlignTop)
         for name, value in self.values.items():
