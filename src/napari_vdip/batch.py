@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_vdip.cluster import Failure, GoneError, Queue, check_device, gpu_of, threads_of
 from napari_vdip.items import Format, Item, examine, plan, reason
-from napari_vdip.names import RECORD, place
+from napari_vdip.names import RECORD, place, record_of
 from napari_vdip.plane_task import PlaneTask, compute_plane, plane_steps
-from napari_vdip.readers import TIFF, ZARR
 from napari_vdip.reservation import reserved
 from napari_vdip.settings import Settings
 from napari_vdip.work import Begun, begin, end
@@ -83,9 +82,7 @@ def repeat(runs: str | Path, output: str | Path) -> list[Item]:
         If there are none, or they are not what this version writes.
     """
     given = Path(runs).expanduser()
-    beside = given.parent / RECORD
-    if given.suffix.lower() in (*TIFF, *ZARR) and given.exists() and beside.is_file():
-        given = beside
+    given = record_of(given) or given
     files = [given] if given.is_file() else sorted(given.rglob(RECORD))
     if not files:
         raise ValueError(f"from_metadata: expected {RECORD} or a folder that holds some, got {str(runs)!r}")

@@ -13,7 +13,7 @@ import typer
 from napari_vdip.course import BLANK, FINISHED
 from napari_vdip.image_file import read
 from napari_vdip.items import content_hash, reason
-from napari_vdip.names import RECORD
+from napari_vdip.names import RECORD, record_of
 from napari_vdip.options import bad_option
 from napari_vdip.settings import Settings
 from napari_vdip.verdict import DARK, SATURATED
@@ -89,13 +89,12 @@ def folders(given: str | Path) -> list[Path]:
         If there are none.
     """
     path = Path(given).expanduser()
-    if path.exists() and (path.name == RECORD or ".ome." in path.name):  # OME-Zarr is a folder itself
-        path = path.parent
-        found = [path / RECORD] if (path / RECORD).is_file() else []
-    else:
-        found = sorted(path.rglob(RECORD))
-    if not found and (path / DEMO).is_file():
-        return [path]
+    if record := record_of(path):
+        return [record.parent]
+    found = sorted(path.rglob(RECORD))
+    demo = path.parent if ".ome." in path.name else path
+    if not found and (demo / DEMO).is_file():
+        return [demo]
     if not found:
         raise ValueError(f"results: expected a folder with {RECORD}, found none in {str(given)!r}")
     return [file.parent for file in found]

@@ -126,3 +126,10 @@ def clashes(names: Sequence[str]) -> set[str]:
 def plain(name: str) -> str:
     """Make a name that is one part of a path on every system, and no special one such as ``..``."""
     return re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", name).strip(". ") or "_"
+
+
+def record_of(path: Path) -> Path | None:
+    """Return the record beside an image of a result, or the record itself; ``None`` if it is neither."""
+    record = path.parent / RECORD
+    named = path.name == RECORD or ".ome." in path.name  # OME-Zarr is a folder
+    return record if named and path.exists() and record.is_file() else None
