@@ -16,8 +16,8 @@ from skimage.io import imsave
 from napari_vdip import Settings
 from napari_vdip.coarse_to_fine import STARTS
 from napari_vdip.plane import Plane
-from napari_vdip.refinement import starts_of
 from napari_vdip.scenes import gaussian_psf, specimen
+from napari_vdip.starts import starts_of
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 (

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 import napari_vdip.checkpoint as checkpoints
 import napari_vdip.plane as planes
-from napari_vdip import Settings, deconvolve, run
+from napari_vdip import Settings, deconvolve, refinement, run
 from napari_vdip.checkpoint import UnfitError, fill
 from napari_vdip.mosaic import Mosaic
 from napari_vdip.plane import Plane
@@ -41,6 +41,7 @@ CASES = {
     "mosaic": {"tile": 64},
     "given": {"tile": 64, "psf": SCENE.psf},
     "default": {"search_area": 100, "prefit_steps": 0, "steps": 0, "refinements": 100},
+    "track": {"search_area": 100, "prefit_steps": 0, "steps": 0, "refinements": 60, "channels": "joint"},
     "compared": {"search_area": 100, "prefit_steps": 0, "steps": 0, "refinements": 60},
 }
 COARSE = coarse_rounds((5, 5))
@@ -49,6 +50,8 @@ COARSE = coarse_rounds((5, 5))
 def picture(case):
     if case == "colours":
         return np.stack([SCENE.blurred[:56, :60], SCENE.blurred[16:, 12:]], -1)
+    if case == "track":
+        return np.stack([gaussian_filter(SCENE.blurred[16:, 12:], 2)] * 2, -1)
     if case == "compared":
         return gaussian_filter(SCENE.blurred, 2)
     return SCENE.blurred
@@ -108,12 +111,15 @@ def assert_same(one, other):
         ("default", COARSE + 1, COARSE + 1),
         ("default", COARSE + 30, COARSE + 30),
         ("default", COARSE + 99, COARSE + 66),  # the last round of all starts at full resolution
+        ("track", COARSE + 20, COARSE + 20),
         ("compared", COARSE + 58, COARSE + 42),
         ("given", KNOWN - 1, 1),
         ("given", 3 * KNOWN, 2 * KNOWN + 1),
     ],
 )
-def test_a_run_that_goes_on_ends_as_if_it_had_not_ended(tmp_path, case, after, resumed):
+def test_a_run_that_goes_on_ends_as_if_it_had_not_ended(tmp_path, monkeypatch, case, after, resumed):
+    if case == "track":
+        monkeypatch.setattr(refinement, "is_track", lambda kernel, settings, colour: True)
     path, changes = tmp_path / "plane.safetensors", {**TINY, **CASES[case]}
     interrupted(picture(case), path, after, **changes)
     result, seen = begun(picture(case), path, **changes)

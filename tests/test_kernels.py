@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from napari_vdip.kernels import centred, moved, off_centre
+from napari_vdip.kernels import centred, moved, off_centre, thinness
+from napari_vdip.scenes import gaussian_psf
 
 
 def blob(shape=(21, 23), at=(0, 0), width=1.5):
@@ -72,3 +73,14 @@ def test_a_symmetric_psf_stays_where_it_is():
     result, by = centred(psf)
     assert by == pytest.approx((0, 0), abs=1e-12)
     np.testing.assert_allclose(result, psf, atol=1e-12)
+
+
+def test_a_round_gaussian_is_as_thin_as_itself_and_a_line_thinner_the_longer_it_is():
+    """A line of n pixels has the mean variance (n**2 - 1) / 24 and the sum of squares 1 / n."""
+    for width in (1.5, 3.0):
+        assert thinness(gaussian_psf(31, width)) == pytest.approx(1, abs=0.01)
+    for n in (5, 21):
+        line = np.pad(np.full((1, n), 1 / n), ((n, n), (2, 0)))
+        expected = np.pi * (n**2 - 1) / (6 * n)
+        assert thinness(line) == pytest.approx(expected)
+        assert thinness(line.T) == pytest.approx(expected)

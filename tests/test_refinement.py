@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from napari_vdip import refinement
+from napari_vdip import refinement, starts
 from napari_vdip.candidate import Candidate
 from napari_vdip.coarse_to_fine import STARTS
 from napari_vdip.comparison import HAZES, LEFT_OUT, is_bent, without_haze
@@ -22,11 +22,12 @@ from napari_vdip.noise import noise_variance
 from napari_vdip.operators import blur, crop, extend, size_of
 from napari_vdip.power import Power
 from napari_vdip.prediction import PART, HeldOut, Prediction
-from napari_vdip.refinement import GAPS, HALF_ROUNDS, PIXEL_ROUNDS, Refinement, rounds_of, starts_of
+from napari_vdip.refinement import GAPS, HALF_ROUNDS, PIXEL_ROUNDS, Refinement, rounds_of
 from napari_vdip.regularization import Regularization
 from napari_vdip.scenes import cells, gaussian_psf, specimen
 from napari_vdip.settings import Settings
 from napari_vdip.sharpness import ROUND, SHARPEST
+from napari_vdip.starts import starts_of
 from napari_vdip.support import cleared
 from napari_vdip.widths import TRIALS, gaussian
 
@@ -209,20 +210,28 @@ def test_the_kernel_of_the_sparsest_gradient_is_kept_and_the_first_if_none_is_mu
     assert torch.equal(last.kernel, sharpened(chosen, excess, by))
 
 
-@pytest.mark.parametrize(("energy", "best"), [(1.9, 1), (2.1, 0)])
-def test_the_sparsest_is_not_kept_if_its_kernel_is_far_narrower_than_the_first(energy, best):
-    """On a page of text three of four starts led to kernels that were nearly points and looked sparsest."""
-    scene, pair = pieces(40).float(), torch.zeros(1, 1, 5, 5)
-    pair[0, 0, 2, 1:3] = 0.5  # sum of squares 1 / 2
-    share = (1 + (energy - 1) ** 0.5) / 2  # a**2 + (1 - a)**2 = energy / 2
-    uneven = torch.zeros_like(pair)
-    uneven[0, 0, 2, 1], uneven[0, 0, 2, 2] = share, 1 - share
-    soft = blur(extend(scene, (5, 5)), gaussian(1.0, (5, 5), scene.device))
-    candidates = [
-        Candidate(scene, latent, kernel, 0.0) for latent, kernel in ((soft, pair), (scene, uneven))
-    ]
-    assert candidates[1].norm_ratio() < candidates[0].norm_ratio() * refinement.SPARSER
-    assert refinement.sparsest(candidates) is candidates[best]
+@pytest.mark.parametrize(("channels", "track"), [(3, True), (3, False), (1, True)])
+def test_a_colour_image_under_a_track_goes_on_as_a_sharp_one(rng, monkeypatch, channels, track):
+    """Photographs under tracks of 51 and 55 pixels came back as they were: a Gaussian of one pixel won."""
+    image, candidates = pieces(48, channels=channels).float(), []
+
+    def last(all_, variance):
+        candidates.extend(all_)
+        return all_[-1]
+
+    monkeypatch.setattr(refinement, "sharpness", lambda image, variance: ROUND)
+    monkeypatch.setattr(refinement, "is_track", lambda kernel, settings, colour: colour and track)
+    monkeypatch.setattr(refinement, "least_left", last)
+    settings = Settings(psf_shape=5, refinements=60)
+    estimates = list(Refinement(image, settings, rng).estimates(None))
+    assert [estimate.step for estimate in estimates] == list(range(1, settings.rounds + 1))
+    moved = channels > 1 and track
+    assert len(candidates) == (1 + len(STARTS) if moved else 0)
+    assert ("comparison" in {estimate.phase for estimate in estimates}) is not moved
+    if moved:
+        kernel = candidates[-1].kernel
+        excess, by = Power(image).excess_of(kernel), to_whole_pixels(kernel)
+        assert torch.equal(estimates[-1].kernel, sharpened(kernel, excess, by))
 
 
 def test_the_latent_image_of_a_later_start_is_as_near_to_its_mean_as_if_it_had_been_the_first(
@@ -234,8 +243,8 @@ def test_the_latent_image_of_a_later_start_is_as_near_to_its_mean_as_if_it_had_b
 
     monkeypatch.setattr(refinement, "sparsest", lambda candidates: candidates[-1])
 
-    def restored(starts):
-        monkeypatch.setattr(refinement, "STARTS", starts)
+    def restored(chosen):
+        monkeypatch.setattr(starts, "STARTS", chosen)
         *_, last = Refinement(image, settings, rng.manual_seed(0)).estimates(None)
         return last
 

@@ -111,6 +111,11 @@ class Candidate:
         """
         return float(self.mean.abs().mean() / self.mean.square().mean().sqrt())
 
+    def left(self, noise: Tensor) -> float:
+        """Return the mean square of what is left of the target, relative to the variance of its noise."""
+        rest = self.target - Blur(self.kernel, size_of(self.mean))(self.mean)
+        return float((rest.square() / gradient_noise(noise)).mean())
+
     def confine(self) -> tuple[int, int]:
         """Confine the kernel to the surroundings of where it is, moved to the middle of its window.
 

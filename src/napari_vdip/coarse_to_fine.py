@@ -42,10 +42,13 @@ class Start:
         Noise levels of the first and the last round at a scale, in [0, 1] units.
     floor : float
         Floor of the gradient, relative to that at the finest scale.
+    sharp: float or None
+        Sharpness that is assumed at the finest scale, too; that of the image if ``None``.
     """
 
     noise: tuple[float, float]
     floor: float
+    sharp: float | None = None
 
 
 STARTS = (

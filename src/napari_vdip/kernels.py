@@ -22,6 +22,16 @@ def off_centre(psf: NDArray[np.floating]) -> tuple[float, float]:
     return float(y - (psf.shape[0] - 1) / 2), float(x - (psf.shape[1] - 1) / 2)
 
 
+def thinness(psf: NDArray[np.floating]) -> float:
+    """Sum of the squares of a ``(kh, kw)`` point spread function of sum one, relative to a Gaussian's.
+
+    The Gaussian is round and has the same mean variance. A spot has about one, a track more.
+    """
+    places = np.indices(psf.shape).reshape(2, -1)
+    variance = np.trace(np.cov(places, aweights=psf.ravel(), ddof=0)) / 2
+    return float(4 * np.pi * variance * np.square(psf).sum())
+
+
 def moved(psf: NDArray[np.floating], by: tuple[float, float]) -> Array:
     """Move a ``(Y, X)`` point spread function by ``(y, x)`` pixels; it stays non-negative, sum one."""
     from scipy.ndimage import shift

@@ -26,7 +26,8 @@ from napari_vdip.posterior import (
 from napari_vdip.refinement import Refinement
 from napari_vdip.regularization import Regularization, regularization_of
 from napari_vdip.search import Search
-from napari_vdip.sharpness import psf_error_of, sharpness
+from napari_vdip.sharpness import SHARPEST, psf_error_of, sharpness
+from napari_vdip.starts import is_track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,7 +146,7 @@ class Plane:
                 self.rng,
                 self.variance,
                 self.regularization or self.regularization_of(self.kernel),
-                psf_error=0.0 if given else psf_error_of(self.sharpness, self.settings),
+                psf_error=0.0 if given else psf_error_of(self._sharpness_under(self.kernel), self.settings),
             )
             return
         estimate: Estimate | None = None
@@ -165,7 +166,12 @@ class Plane:
     def regularization_of(self, kernel: Tensor) -> Regularization:
         """Return how far this plane's latent image should follow its prior, for a kernel."""
         pooling, seed = self.settings.pooling, self.settings.seed
-        return regularization_of(self.image, self.variance, kernel, self.sharpness, pooling, seed)
+        sharp = self._sharpness_under(kernel)
+        return regularization_of(self.image, self.variance, kernel, sharp, pooling, seed)
+
+    def _sharpness_under(self, kernel: Tensor) -> float:
+        """Sharpness of the image, now that its kernel is known."""
+        return SHARPEST if is_track(kernel, self.settings, self.image.shape[1] > 1) else self.sharpness
 
     def state(self) -> State | None:
         """Return what a checkpoint of the latest step holds, as it is; ``None`` where there can be none."""

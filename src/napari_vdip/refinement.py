@@ -24,7 +24,7 @@ from torch import Tensor
 
 from napari_vdip.candidate import Candidate, annealed
 from napari_vdip.checkpoint import fill
-from napari_vdip.coarse_to_fine import STARTS, Start, from_coarse_to_fine
+from napari_vdip.coarse_to_fine import Start, from_coarse_to_fine
 from napari_vdip.comparison import (
     LEFT_OUT,
     is_bent,
@@ -42,7 +42,8 @@ from napari_vdip.posterior import sparse_precision
 from napari_vdip.power import Power
 from napari_vdip.prediction import PART, HeldOut
 from napari_vdip.regularization import regularization_of
-from napari_vdip.sharpness import ROUND, floor_of, kept_amplitude, psf_error_of, sharpness
+from napari_vdip.sharpness import ROUND, SHARPEST, floor_of, kept_amplitude, psf_error_of, sharpness
+from napari_vdip.starts import is_track, least_left, sparsest, starts_of
 from napari_vdip.widths import TRIALS, try_widths
 
 if TYPE_CHECKING:
@@ -54,11 +55,6 @@ if TYPE_CHECKING:
 
 HALF_ROUNDS = 30
 """Rounds at half the resolution, if there are more than twice as many for the kernel."""
-SPARSER = 0.985
-"""Norm ratio of another start's gradient, relative to that of the first, below which its kernel is kept."""
-NARROWER = 2.0
-"""Sum of the squares of another start's kernel, relative to that of the first, above which it is not kept:
-it blurs too little, and its gradient is nearly that of the image, which is sparse where there is text."""
 SHOWN = 4
 """Rounds for the kernel after each of which the latent image follows: to be shown, and at last."""
 GAPS = (1, 2, 4)
@@ -91,7 +87,9 @@ class Refinement:
         self._image, self._settings, self._rng = image, settings, rng
         self._variance = noise_variance(image)
         self._sharp = sharpness(image, self._variance)
-        self._floor = floor_of(self._sharp, self._variance, settings)
+        self._colour = image.shape[1] > 1
+        self._starts = starts_of(settings, self._sharp, self._colour)
+        self._moved = False
         searched = settings.prefit_steps + settings.network_steps
         self._before, self._steps = searched + settings.coarse_rounds, searched + settings.rounds
         self._done = 0
@@ -108,9 +106,11 @@ class Refinement:
         checkpoint : Checkpoint, optional
             Of an earlier process, in place of a start: its estimate is the first.
         """
-        image, settings, variance, sharp = self._image, self._settings, self._variance, self._sharp
+        image, settings, variance = self._image, self._settings, self._variance
+        mean = yield from self._begun(start, checkpoint)
+        sharp = self._sharp
         kernel_rounds, half_rounds, comparisons, pixel_rounds = rounds_of(settings, sharp)
-        found = yield from self._matched(start, checkpoint, kernel_rounds)
+        found = yield from self._matched(mean, kernel_rounds)
         if half_rounds:
             found = yield from self._revised(found, half_rounds)
         kernel = found.kernel
@@ -148,23 +148,38 @@ class Refinement:
         step = self._before + self._done
         return Estimate("refinement", step, self._steps, Posterior(mean), kernel, terms, phase=phase)
 
-    def _matched(
-        self, start: Estimate | None, checkpoint: Checkpoint | None, rounds: int
-    ) -> Generator[Estimate, None, Answer]:
-        """Find the kernel at full resolution from every start; shown is that of the first."""
-        image, variance = self._image, self._variance
+    def _begun(
+        self, start: Estimate | None, checkpoint: Checkpoint | None
+    ) -> Generator[Estimate, None, Tensor]:
+        """Make the candidates at full resolution, and return the latent image that is shown."""
         if checkpoint:
-            candidates, mean = self._resumed(checkpoint), checkpoint.estimate.posterior.mean
+            self._resume(checkpoint)
             yield checkpoint.estimate
-        elif start:
+            return checkpoint.estimate.posterior.mean
+        if start:
             with torch.no_grad():  # never across a yield, where the caller's code runs
-                candidate = Candidate(image, start.posterior.mean, start.kernel, self._floor)
-                mean = self._found = start.posterior.mean.roll(candidate.confine(), (-2, -1))
-            candidates = [candidate]
-        else:
-            candidates = yield from self._from_coarse_to_fine()
-            mean = self._found = extend(image, self._settings.psf_shape)
+                floor = self._floor(self._starts[0])
+                candidate = Candidate(self._image, start.posterior.mean, start.kernel, floor)
+                self._found = start.posterior.mean.roll(candidate.confine(), (-2, -1))
+            self._candidates = [candidate]
+            return self._found
+        candidates = yield from self._from_coarse_to_fine()
+        if self._sharp <= ROUND:
+            if is_track(candidates[0].kernel, self._settings, self._colour):
+                self._believe_in_a_track()
+            else:
+                candidates = candidates[:1]
         self._candidates = candidates
+        self._found = extend(self._image, self._settings.psf_shape)
+        return self._found
+
+    def _believe_in_a_track(self) -> None:
+        """Go on as with the sharpest image."""
+        self._moved, self._sharp = True, SHARPEST
+
+    def _matched(self, mean: Tensor, rounds: int) -> Generator[Estimate, None, Answer]:
+        """Find the kernel at full resolution from every start; shown is that of the first."""
+        variance, candidates = self._variance, self._candidates
         for done in range(self._done + 1, rounds + 1):
             with torch.no_grad():
                 noise = annealed(variance, done / rounds)
@@ -174,20 +189,19 @@ class Refinement:
                     mean = self._latent(candidates[0].kernel, noise, mean)
             yield self._estimate(mean, candidates[0].kernel, noise, "full resolution")
         self._candidates = []
-        best = sparsest(candidates)
-        if best is candidates[0]:
-            return Answer(mean, best.kernel)
         with torch.no_grad():
-            mean = self._found
-            for _ in range(math.ceil(rounds / SHOWN)):
-                mean = self._latent(best.kernel, variance, mean)
+            best = least_left(candidates, variance) if self._moved else sparsest(candidates)
+            if best is not candidates[0]:
+                mean = self._found
+                for _ in range(math.ceil(rounds / SHOWN)):
+                    mean = self._latent(best.kernel, variance, mean)
             return Answer(mean, best.kernel)
 
     def _from_coarse_to_fine(self) -> Generator[Estimate, None, list[Candidate]]:
         """Return a candidate for each start, which advance side by side."""
         searches = [
-            from_coarse_to_fine(self._image, self._variance, self._floor, self._settings, start)
-            for start in starts_of(self._settings, self._sharp)
+            from_coarse_to_fine(self._image, self._variance, self._floor(start), self._settings, start)
+            for start in self._starts
         ]
         found = list[Candidate]()
         while not found:
@@ -200,19 +214,25 @@ class Refinement:
             yield from estimates[:1]
         return found
 
-    def _resumed(self, checkpoint: Checkpoint) -> list[Candidate]:
-        """Return the candidates of a checkpoint, and take over the rest of its `state`."""
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        """Take over the candidates of a checkpoint, and the rest of its `state`."""
         estimate = checkpoint.estimate
         self._done = estimate.step - self._before
         self._found = torch.zeros_like(estimate.posterior.mean)
+        count = sum(name.endswith(".kernel") for name in checkpoint.state)
         self._candidates = [
-            Candidate(self._image, self._found, estimate.kernel.clone(), self._floor)
-            for _ in starts_of(self._settings, self._sharp)
+            Candidate(self._image, self._found, estimate.kernel.clone(), self._floor(start))
+            for start in self._starts[:count]
         ]
+        if count > 1 and self._sharp <= ROUND:
+            self._believe_in_a_track()
         live = self.state() or {}
         fill(live, checkpoint.state)
         self._rng.set_state(live["rng"])
-        return self._candidates
+
+    def _floor(self, start: Start) -> float:
+        """Floor of the gradient at full resolution."""
+        return floor_of(start.sharp or self._sharp, self._variance, self._settings)
 
     def _latent(self, kernel: Tensor, noise: Tensor, mean: Tensor) -> Tensor:
         """Latent image for a kernel, nearer to the posterior's mean than the one given."""
@@ -262,25 +282,6 @@ class Refinement:
         """Return what tells of kernels: the image, or its most detailed part, with some of it left out."""
         image, variance = judged_part(self._image, self._variance, self._settings.psf_shape)
         return HeldOut(image, variance, self._settings.pooling, gap, self._rng, part)
-
-
-def sparsest(candidates: list[Candidate]) -> Candidate:
-    """Return the candidate of the sparsest gradient, or the first if that is next to as sparse.
-
-    Those whose kernel is much narrower than that of the first are left out.
-    """
-    first = candidates[0]
-    limit = NARROWER * first.kernel.square().sum()
-    best = min((c for c in candidates if c.kernel.square().sum() < limit), key=Candidate.norm_ratio)
-    return best if best.norm_ratio() < SPARSER * first.norm_ratio() else first
-
-
-def starts_of(settings: Settings, sharp: float) -> tuple[Start, ...]:
-    """Return where the kernel begins, for the sharpness of an image.
-
-    Where Gaussians are tried, these are the other answer.
-    """
-    return STARTS if settings.coarse_rounds and sharp > ROUND else STARTS[:1]
 
 
 def rounds_of(settings: Settings, sharp: float = 1.0) -> tuple[int, int, int, int]:

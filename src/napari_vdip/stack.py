@@ -44,6 +44,11 @@ class Plan:
     joint: bool
 
     @property
+    def colour(self) -> bool:
+        """Whether several channels share a point spread function."""
+        return self.joint and "C" in self.axes and self.shape[self.axes.index("C")] > 1
+
+    @property
     def stacked(self) -> tuple[int, ...]:
         """Axes over which there is one plane for each index."""
         inside = "YXC" if self.joint else "YX"

@@ -18,8 +18,10 @@ from napari_vdip.mosaic import is_large, search_size, tile_layout
 from napari_vdip.plane import WEIGHT_ROUNDS
 from napari_vdip.posterior import BATCH
 from napari_vdip.prediction import ROUNDS
-from napari_vdip.refinement import GAPS, SHOWN, rounds_of, starts_of
+from napari_vdip.refinement import GAPS, SHOWN, rounds_of
 from napari_vdip.regularization import FITTED, MOST, SHARP_UPDATES
+from napari_vdip.sharpness import ROUND
+from napari_vdip.starts import starts_of
 from napari_vdip.tiling import segments
 from napari_vdip.widths import TRIALS
 
@@ -91,7 +93,7 @@ def parts_of_run(planes: Plan, size: Size, settings: Settings, sharp: float = 1.
     parts = [
         replace(part, times=times * part.times)
         for known, times in ((False, searched), (True, total - searched))
-        for part in parts_of_plane(size, settings, known, sharp)
+        for part in parts_of_plane(size, settings, known, sharp, planes.colour)
     ]
     if settings.psf_source == "channel":  # all are made once more, to find the one with the most detail
         compared = sum(len(group) for group in planes.groups if len(group) > 1)
@@ -99,14 +101,16 @@ def parts_of_run(planes: Plan, size: Size, settings: Settings, sharp: float = 1.
     return [part for part in parts if part.times]
 
 
-def parts_of_plane(size: Size, settings: Settings, known: bool, sharp: float = 1.0) -> list[Part]:
+def parts_of_plane(
+    size: Size, settings: Settings, known: bool, sharp: float = 1.0, colour: bool = False
+) -> list[Part]:
     """Return the parts of one plane, whose kernel is known or not."""
     window, std, updates = settings.psf_shape, _std_batches(settings), updates_of(sharp)
     restored: Units = {"mean": 1 + updates, "sample": updates + std, "finish": 1}
     if not is_large(size, settings, known):
         if known:
             return [judging(size, window, sharp), Part(size, window, 1, {"begin": 1, **restored})]
-        *coarser, whole = parts_of_search(size, settings, sharp)
+        *coarser, whole = parts_of_search(size, settings, sharp, colour)
         sample = whole.units.get("sample", 0) + std
         return [*coarser, replace(whole, units={"begin": 1, **whole.units, "sample": sample, "finish": 1})]
     sides, overlaps = tile_layout(size, settings)
@@ -119,25 +123,27 @@ def parts_of_plane(size: Size, settings: Settings, known: bool, sharp: float = 1
         Part(tile, window, len(rows) * len(columns), restored),
         Part(tile, window, 1, {"finish": 1}),  # the last one, set in the whole
     ]
-    return parts if known else [*parts_of_search(search, settings, sharp), *parts]
+    return parts if known else [*parts_of_search(search, settings, sharp, colour), *parts]
 
 
-def parts_of_search(size: Size, settings: Settings, sharp: float) -> list[Part]:
+def parts_of_search(size: Size, settings: Settings, sharp: float, colour: bool) -> list[Part]:
     """Return what the search and the refinement that follows take, at full resolution last.
 
-    How often an image without fine detail is predicted depends on its kernel: turned, if that is
-    implausible, and else without haze and beside a Gaussian. Nobody knows before, so the mean is taken.
+    What an image without fine detail takes depends on its kernel, which nobody knows before. It is taken
+    for a spot. How often it is predicted, turned if it is implausible, and else without haze and beside a
+    Gaussian, is the mean of both.
     """
     window = settings.psf_shape
     units: Units = {"prefit": settings.prefit_steps, "search": settings.network_steps}
     if not settings.rounds:
         return [Part(size, window, 1, units)]
     kernel, half, comparisons, _ = rounds_of(settings, sharp)
-    starts = len(starts_of(settings, sharp))
+    starts = len(starts_of(settings, sharp, colour))
+    going_on = starts if sharp > ROUND else 1
     compared = TRIALS + (IMPLAUSIBLE + PLAUSIBLE) / 2
-    shown = math.ceil(kernel / SHOWN) * (2 if starts > 1 else 1)  # of the first, and then of another
+    shown = math.ceil(kernel / SHOWN) * (2 if going_on > 1 else 1)  # of the first, and then of another
     updates = updates_of(sharp)
-    units |= {"kernel": starts * kernel, "mean": shown + 1 + updates, "sample": updates}
+    units |= {"kernel": going_on * kernel, "mean": shown + 1 + updates, "sample": updates}
     windows = scales.coarser_windows(window) if settings.coarse_rounds else []
     coarser = [
         Part(at_scale(size, scales.RATIO**number, smaller), smaller, 1, {"kernel": starts * scales.ROUNDS})
