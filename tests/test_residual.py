@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import convolve
 
-from napari_vdip import deconvolve, sharpness
+from napari_vdip import Settings, deconvolve, sharpness
 from napari_vdip.residual import (
     LAGS,
     clipping,
@@ -34,6 +34,18 @@ def test_what_a_photograph_leaves_unexplained_is_more_than_its_noise(monkeypatch
     photograph = measure_residual(*about)
     assert photograph.chi_square == pytest.approx(under_a_lens.chi_square / 4)
     assert photograph.correlation == pytest.approx(under_a_lens.correlation)
+
+
+def test_a_photograph_under_a_track_leaves_as_much_as_the_sharpest():
+    scene = specimen("nuclei", PSF, size=64, photons=1000.0)
+    track = np.zeros((13, 13))
+    track[6, 1:7] = track[6:12, 6] = 1 / 12
+    about = (scene.blurred[..., None], scene.blurred[..., None] + 3.0, track)
+    under_a_lens = measure_residual(*about)
+    photograph = measure_residual(*about, Settings(gaussians=False))
+    assert under_a_lens.beyond_noise < 1 == photograph.beyond_noise
+    ratio = sharpness.SHARPEST / (1 + (sharpness.SHARPEST - 1) * under_a_lens.beyond_noise)
+    assert photograph.chi_square == pytest.approx(under_a_lens.chi_square / ratio)
 
 
 def test_lags_are_half_of_a_square_without_its_middle():

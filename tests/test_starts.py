@@ -15,7 +15,7 @@ from napari_vdip.coarse_to_fine import STARTS
 from napari_vdip.operators import blur, extend
 from napari_vdip.scenes import airy_psf, gaussian_psf
 from napari_vdip.sharpness import ROUND, SHARPEST
-from napari_vdip.starts import is_track, least_left, sparsest, starts_of
+from napari_vdip.starts import is_track, least_left, sharpness_under, sparsest, starts_of
 from napari_vdip.widths import gaussian
 
 
@@ -44,6 +44,13 @@ def test_a_track_is_believed_in_photographs_alone():
         assert is_track(as_kernel(psf), Settings(), colour=True) is track
         assert is_track(as_kernel(psf), Settings(gaussians=False), colour=False) is track
         assert not is_track(as_kernel(psf), Settings(), colour=False)
+
+
+def test_a_photograph_under_a_track_is_as_sharp_as_any_once_its_kernel_is_known():
+    track, spot = as_kernel(bent(15)), as_kernel(gaussian_psf(15, 2.0))
+    assert sharpness_under(track, 1.0, Settings(), colour=True) == SHARPEST
+    assert sharpness_under(spot, 1.2, Settings(), colour=True) == 1.2
+    assert sharpness_under(track, 1.2, Settings(), colour=False) == 1.2
 
 
 def test_a_photograph_without_fine_detail_has_the_starts_of_a_sharp_one_besides_its_own():

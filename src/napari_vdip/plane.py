@@ -26,8 +26,8 @@ from napari_vdip.posterior import (
 from napari_vdip.refinement import Refinement
 from napari_vdip.regularization import Regularization, regularization_of
 from napari_vdip.search import Search
-from napari_vdip.sharpness import SHARPEST, psf_error_of, sharpness
-from napari_vdip.starts import is_track
+from napari_vdip.sharpness import psf_error_of, sharpness
+from napari_vdip.starts import sharpness_under
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,7 +171,7 @@ class Plane:
 
     def _sharpness_under(self, kernel: Tensor) -> float:
         """Sharpness of the image, now that its kernel is known."""
-        return SHARPEST if is_track(kernel, self.settings, self.image.shape[1] > 1) else self.sharpness
+        return sharpness_under(kernel, self.sharpness, self.settings, self.image.shape[1] > 1)
 
     def state(self) -> State | None:
         """Return what a checkpoint of the latest step holds, as it is; ``None`` where there can be none."""

@@ -152,14 +152,14 @@ def measure_residual(
 
     region = examined(image, psf.shape, settings)
     image, reblurred = image[region], reblurred[region]
-    deviation, beyond_noise = _unexplained(image, settings)
+    deviation, beyond_noise = _unexplained(image, psf, settings)
     seed = settings.seed if settings else 0
     noise = np.random.default_rng(seed).normal(0, 1, image.shape) * deviation
     replica = (reblurred + noise).astype(np.float32)
     restored = _restored(replica, psf, settings, device)
     residual = reblurred - np.asarray(image, np.float64)
     found = residual / deviation
-    expected = (restored.reblurred - replica) / _unexplained(replica, settings)[0]
+    expected = (restored.reblurred - replica) / _unexplained(replica, psf, settings)[0]
     one, other = correlations(found), correlations(expected)
     # Each is the mean of n products: a variance of 1 / n, and twice that for the difference of two.
     error = math.sqrt(2 / image.size)
@@ -258,15 +258,23 @@ def examined(image: NDArray[Any], window: tuple[int, ...], settings: Settings | 
     return most_detailed(detail(tensor, noise_variance(tensor)), (sides[0], sides[1]))[0]
 
 
-def _unexplained(image: NDArray[Any], settings: Settings | None) -> tuple[Array, float]:
+def _unexplained(
+    image: NDArray[Any], psf: NDArray[np.floating], settings: Settings | None
+) -> tuple[Array, float]:
     """Return the standard deviation of what a model leaves of ``(Y, X, C)``, and how far beyond noise."""
+    import torch
+
+    from napari_vdip.deconvolution import kernel_of
     from napari_vdip.noise import noise_variance
     from napari_vdip.sharpness import relative, sharpness
+    from napari_vdip.starts import sharpness_under
 
-    intensities = Intensities.of(image, (settings or Settings()).headroom)
+    settings = settings or Settings()
+    kernel = kernel_of(psf, torch.device("cpu"))
+    intensities = Intensities.of(image, settings.headroom)
     tensor = intensities.to_tensor(image)
     variance = noise_variance(tensor)
-    sharp = sharpness(tensor, variance)
+    sharp = sharpness_under(kernel, sharpness(tensor, variance), settings, image.shape[-1] > 1)
     return intensities.to_deviation((sharp * variance).sqrt()).astype(np.float64), relative(sharp)
 
 
@@ -288,6 +296,7 @@ def _restored(
         psf_source=base.psf_source,  # says whether it may have errors
         psf_shape=psf.shape,
         psf_error=base.psf_error,
+        gaussians=base.gaussians,  # and this, whether it may be that of a camera that moved
         pooling=base.pooling,
         headroom=base.headroom,
         seed=base.seed,

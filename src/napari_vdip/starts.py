@@ -55,6 +55,11 @@ def is_track(kernel: Tensor, settings: Settings, colour: bool) -> bool:
     return may_be_photograph(settings, colour) and thinness(kernel[0, 0].cpu().double().numpy()) > SPOT
 
 
+def sharpness_under(kernel: Tensor, sharp: float, settings: Settings, colour: bool) -> float:
+    """Return the sharpness of an image, once its kernel is known: under a track it is as sharp as any."""
+    return SHARPEST if is_track(kernel, settings, colour) else sharp
+
+
 def sparsest(candidates: list[Candidate]) -> Candidate:
     """Return the candidate of the sparsest gradient, or the first if that is next to as sparse.
 
