@@ -49,6 +49,7 @@ def test_a_track_is_believed_in_photographs_alone():
 def test_a_photograph_under_a_track_is_as_sharp_as_any_once_its_kernel_is_known():
     track, spot = as_kernel(bent(15)), as_kernel(gaussian_psf(15, 2.0))
     assert sharpness_under(track, 1.0, Settings(), colour=True) == SHARPEST
+    assert sharpness_under(track, ROUND + 0.5, Settings(), colour=True) == ROUND + 0.5  # as it was found
     assert sharpness_under(spot, 1.2, Settings(), colour=True) == 1.2
     assert sharpness_under(track, 1.2, Settings(), colour=False) == 1.2
 

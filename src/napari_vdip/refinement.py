@@ -3,10 +3,10 @@
 For a fixed kernel the posterior of the latent image has a closed form up to its weights, and for a fixed
 posterior the kernel is a small quadratic problem, so cheap rounds of either do without networks. They
 begin at a coarse scale (see ``coarse_to_fine``) or where networks have led, and go on in the gradient (see
-``candidate``). In an image with fine detail they begin from several `STARTS`, and the kernel that leaves
-the sparsest gradient is kept. It is revised at half the resolution (see ``half_resolution``), sharpened
-where it blurs more than the image's power allows (see ``power``), and moved by part of a pixel, so that the
-image need not be when both are centred.
+``candidate``). In an image with fine detail, and in a photograph that a long track has taken it from, they
+begin from several starts, and one kernel is kept (see ``starts``). It is revised at half the resolution
+(see ``half_resolution``), sharpened where it blurs more than the image's power allows (see ``power``), and
+moved by part of a pixel, so that the image need not be when both are centred.
 Where an image has no fine detail, as a dense or a faint specimen under a compact blur, a free kernel may
 be led astray: round Gaussians are tried as well (see ``widths``), no wider than the power allows. The free
 kernel is kept if it is no wider than that or bent, and if it predicts better what was left out by more than
