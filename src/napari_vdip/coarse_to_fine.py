@@ -42,8 +42,8 @@ class Start:
         Noise levels of the first and the last round at a scale, in [0, 1] units.
     floor : float
         Floor of the gradient, relative to that at the finest scale.
-    sharp: float or None
-        Sharpness that is assumed at the finest scale, too; that of the image if ``None``.
+    sharp : float or None
+        Sharpness, from one on, that the floor of the finest scale is for; that of the image if ``None``.
     """
 
     noise: tuple[float, float]
