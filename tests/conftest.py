@@ -72,3 +72,18 @@ def rng():
     import torch
 
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def few_solver_steps(monkeypatch):
+    """Solve roughly and quickly: for tests of what becomes of a run, not of how good it is."""
+    from napari_vdip import candidate, kernel_spectrum, kernel_update, posterior
+    from napari_vdip.solvers import conjugate_gradients
+
+    def roughly(*problem):
+        return conjugate_gradients(*problem[:-1], steps=2)
+
+    for module in (candidate, posterior):
+        monkeypatch.setattr(module, "conjugate_gradients", roughly)
+    monkeypatch.setattr(kernel_update, "STEPS", 3)
+    monkeypatch.setattr(kernel_spectrum, "STEPS", 20)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from napari_vdip import Settings, cost, image_file
 from napari_vdip.cli import app
 
-pytestmark = pytest.mark.needs_gl
+pytestmark = [pytest.mark.needs_gl, pytest.mark.usefixtures("few_solver_steps")]
 
 TINY = Settings(psf_shape=5, widths=(4,) * 5, steps=2, refinements=2, samples=2, seed=3)
 STATE, TIME = 1, 2

@@ -35,6 +35,8 @@ from napari_vdip.settings import NETWORK_STEPS
 from napari_vdip.stack import plan
 from napari_vdip.verdict import Verdict
 
+pytestmark = pytest.mark.usefixtures("few_solver_steps")
+
 SIZE, WINDOW = 64, 9
 TINY = Settings(psf_shape=WINDOW, steps=2, refinements=2, samples=2, widths=(4,) * 5)
 UM = {"scale": (0.1, 0.1), "units": ("um", "um")}

@@ -20,6 +20,8 @@ from napari_vdip.scales import coarse_rounds
 from napari_vdip.scenes import cells
 from napari_vdip.search import Search
 
+pytestmark = pytest.mark.usefixtures("few_solver_steps")
+
 TINY = {
     "device": "cpu",
     "psf_shape": 5,

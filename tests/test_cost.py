@@ -34,6 +34,8 @@ from napari_vdip.tensor_memory import TensorCount, peak_memory
 from napari_vdip.widths import FINE, TRIALS
 from napari_vdip.workload import IMPLAUSIBLE, PLAUSIBLE, parts_of_plane, parts_of_run
 
+pytestmark = pytest.mark.usefixtures("few_solver_steps")
+
 CPU = torch.device("cpu")
 SMALL = Settings(psf_shape=5, widths=(4, 4, 4, 4, 4), steps=2, refinements=5, samples=BATCH)
 PSF = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1])

@@ -15,6 +15,8 @@ from napari.layers import Image, Layer
 from napari_vdip import deconvolve, deconvolve_stack, images
 from napari_vdip._layers import layer_data, read_layer
 
+pytestmark = pytest.mark.usefixtures("few_solver_steps")
+
 QUICK = {
     "device": "cpu",
     "psf_shape": 5,

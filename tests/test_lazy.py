@@ -17,6 +17,8 @@ import napari_vdip.plane as plane
 from napari_vdip import attempts, deconvolve, deconvolve_stack
 from napari_vdip.deconvolution import prepare
 
+pytestmark = pytest.mark.usefixtures("few_solver_steps")
+
 TINY = {
     "device": "cpu",
     "psf_shape": 5,

@@ -17,6 +17,8 @@ from napari_vdip.devices import is_out_of_memory
 from napari_vdip.report import log_lines
 from napari_vdip.scenes import cells
 
+pytestmark = pytest.mark.usefixtures("few_solver_steps")
+
 TINY = {
     "device": "cpu",
     "psf_shape": 5,

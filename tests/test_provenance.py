@@ -29,6 +29,8 @@ from napari_vdip._widget import DeconvolutionWidget
 from napari_vdip.cli import app
 from napari_vdip.recipe import command, settings_code
 
+pytestmark = pytest.mark.usefixtures("few_solver_steps")
+
 TINY = Settings(psf_shape=5, widths=(4,) * 5, steps=2, refinements=2, samples=2, seed=3)
 REGION = ((4, 34), (6, 40))
 ALL_KINDS = [

@@ -27,7 +27,7 @@ from napari_vdip._view import camera_of, canvas_size
 from napari_vdip.psf_window import larger_window
 from napari_vdip.settings import METHODS, PRESETS, PsfSource
 
-pytestmark = pytest.mark.needs_gl
+pytestmark = [pytest.mark.needs_gl, pytest.mark.usefixtures("few_solver_steps")]
 
 QUICK = Settings(psf_shape=7, steps=3, refinements=1, samples=2, widths=(4,) * 5)
 ENDLESS = QUICK.replace(steps=100_000)

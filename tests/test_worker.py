@@ -9,6 +9,8 @@ from napari_vdip import Settings
 from napari_vdip._layers import Picture
 from napari_vdip._worker import Orders, deconvolving
 
+pytestmark = pytest.mark.usefixtures("few_solver_steps")
+
 QUICK = Settings(psf_shape=7, steps=3, refinements=1, samples=2, widths=(4,) * 5)
 KERNELS = Settings(psf_shape=7, samples=2)
 

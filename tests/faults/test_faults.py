@@ -25,6 +25,8 @@ from napari_vdip import Settings, batch, checkpoint, deconvolve, image_file, pla
 from napari_vdip.plane import Plane
 from napari_vdip.reservation import reserved
 
+pytestmark = pytest.mark.usefixtures("few_solver_steps")
+
 SMALL = Settings(
     psf_shape=5, steps=2, refinements=0, samples=2, widths=(4,) * 5, prior="none", variational=False
 )

@@ -12,6 +12,8 @@ from superqt.utils import WorkerBase
 
 from napari_vdip import Settings
 
+pytestmark = pytest.mark.usefixtures("few_solver_steps")
+
 TINY = Settings(psf_shape=5, widths=(4,) * 5, steps=2, refinements=1, samples=2)
 
 
