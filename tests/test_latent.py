@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
 import napari_vdip.plane as plane
-from napari_vdip import Settings, deconvolve, latent
+from napari_vdip import Settings, deconvolve, latent, widths
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.latent import DARK_SIDE, PIXEL_ROUNDS, darkest, restore
@@ -22,7 +22,8 @@ from napari_vdip.posterior import sparse_precision
 from napari_vdip.refinement import Refinement
 from napari_vdip.regularization import Regularization, regularization_of
 from napari_vdip.scenes import cells, gaussian_psf
-from napari_vdip.sharpness import sharpness
+from napari_vdip.sharpness import resolution_of, sharpness
+from napari_vdip.widths import whole_gaussian
 
 KNOWN = plane.Plane.KNOWN_STEPS
 QUICK = {"device": "cpu", "samples": 2}
@@ -89,6 +90,23 @@ def test_without_updates_the_mean_has_the_weights_of_the_blurred_image(
         assert torch.equal(estimate.posterior.mean, precision.mean(image, canvas))
 
 
+def test_an_image_of_a_resolution_is_what_is_found_under_the_wider_kernel_and_then_blurred(blurred):
+    image, kernel = blurred
+    variance, width = noise_variance(image), 0.6
+
+    def restored(under, resolution):
+        chosen = Regularization(updates=4, resolution=resolution)
+        rng = torch.Generator().manual_seed(1)
+        estimates = restore(image, under, 2, rng, variance, chosen, psf_error=1e-3)
+        return [estimate.posterior.mean for estimate in estimates]
+
+    finest = whole_gaussian(width, image.device)
+    structure = restored(widths.blurred(kernel, width), 0.0)
+    for seen, before in zip(restored(kernel, width), structure, strict=True):
+        assert seen.shape[-2:] == (44, 50)  # the canvas of the kernel
+        assert torch.equal(seen, blur(before, finest))
+
+
 @pytest.mark.parametrize(("updates", "changes"), [(0, 0), (1, 1), (2, 2), (4, 4), (16, 4)])
 def test_updates_are_shared_out_among_the_rounds(updates, changes, blurred, monkeypatch):
     image, kernel = blurred
@@ -129,14 +147,14 @@ def test_the_refinement_ends_with_these_rounds(blurred):
     settings = Settings(psf_shape=(5, 7), steps=1, refinements=7, pooling=0.5, psf_error=1e-3)
     refined = list(Refinement(image, settings, torch.Generator().manual_seed(3)).estimates(begin))
     found, variance = refined[-PIXEL_ROUNDS - 1], noise_variance(image)
-    kernel = refined[-1].kernel
+    kernel, sharp = refined[-1].kernel, sharpness(image, variance)
     again = restore(
         image,
         kernel,
         PIXEL_ROUNDS,
         torch.Generator().manual_seed(3),
         variance,
-        regularization_of(image, variance, kernel, sharpness(image, variance), 0.5, seed=0),
+        regularization_of(image, variance, kernel, sharp, 0.5, 0, resolution_of(sharp, settings)),
         psf_error=1e-3,
         step=found.step,
         steps=8,

@@ -27,6 +27,8 @@ from napari_vdip.scenes import gaussian_psf, specimen
 from napari_vdip.sharpness import SHARPEST
 from napari_vdip.widths import gaussian
 
+RESOLUTION = 0.3
+
 
 class Told:
     """Stand-in for `HeldOut` with given errors, for each strength or for each misfit."""
@@ -50,7 +52,7 @@ def falling(*errors):
 def decide(monkeypatch, held_out, sharp=1.0):
     monkeypatch.setattr(regularization, "HeldOut", lambda *arguments: held_out)
     one = torch.ones(1, 1, 3, 3)
-    return regularization_of(one, one, one, sharp, Told.pooling, seed=0)
+    return regularization_of(one, one, one, sharp, Told.pooling, seed=0, resolution=RESOLUTION)
 
 
 # --- the rule ----------------------------------------------------------------------------------------
@@ -58,7 +60,7 @@ def decide(monkeypatch, held_out, sharp=1.0):
 
 def test_as_long_as_errors_fall_the_weights_are_updated_and_no_stronger_prior_is_tried(monkeypatch):
     held_out = Told(strength1=falling(*np.linspace(2, 1, 20)))
-    assert decide(monkeypatch, held_out) == Regularization(1.0, 1.0, MOST, Told.pooling)
+    assert decide(monkeypatch, held_out) == Regularization(1.0, 1.0, MOST, Told.pooling, RESOLUTION)
     assert held_out.asked == [1.0] * (1 + MOST)
 
 
@@ -66,14 +68,14 @@ def test_as_long_as_errors_fall_the_weights_are_updated_and_no_stronger_prior_is
 def test_updates_end_before_the_error_rises(monkeypatch, rises):
     errors = [2.0 - 0.1 * number for number in range(rises + 1)]
     held_out = Told(strength1=iter([*errors, errors[-1] + 1e-6]), strength2=falling(3.0))
-    assert decide(monkeypatch, held_out) == Regularization(1.0, 1.0, rises, Told.pooling)
+    assert decide(monkeypatch, held_out) == Regularization(1.0, 1.0, rises, Told.pooling, RESOLUTION)
 
 
 @pytest.mark.parametrize(("error", "taken"), [(BETTER - 1e-6, True), (BETTER + 1e-6, False)])
 def test_a_stronger_prior_has_to_be_clearly_better(monkeypatch, error, taken):
     held_out = Told(strength1=iter([1.0, 1.1]), strength2=iter([error + 0.01, error, error + 0.01]))
     strength, updates = (STRENGTHS[1], 1) if taken else (1.0, 0)
-    assert decide(monkeypatch, held_out) == Regularization(1.0, strength, updates, Told.pooling)
+    assert decide(monkeypatch, held_out) == Regularization(1.0, strength, updates, Told.pooling, RESOLUTION)
 
 
 @pytest.mark.parametrize(("alone", "misfit"), [(FITS - 1e-6, False), (FITS + 1e-6, True)])
@@ -84,6 +86,7 @@ def test_sharp_images_leave_more_than_noise_unless_noise_alone_predicts_much_bet
     chosen = decide(monkeypatch, held_out, sharp=4.0)
     expected = (4.0, SHARP_UPDATES) if misfit else (1.0, MOST)
     assert (chosen.misfit, chosen.updates) == expected
+    assert chosen.resolution == RESOLUTION
     assert chosen.strength == 1
 
 
@@ -117,7 +120,7 @@ def judged(latent_image, wrong, rng):
     image = blur(latent_image, gaussian(1.0, (7, 7), latent_image.device))
     image = image + 1e-3 * torch.randn(image.shape, generator=rng)
     kernel = gaussian(wrong, (7, 7), image.device)
-    return regularization_of(image, noise_variance(image), kernel, SHARPEST, 1.0, seed=0)
+    return regularization_of(image, noise_variance(image), kernel, SHARPEST, 1.0, seed=0, resolution=0.0)
 
 
 def test_the_part_with_the_most_detail_is_judged(rng, monkeypatch):
@@ -134,7 +137,7 @@ def test_the_part_with_the_most_detail_is_judged(rng, monkeypatch):
             super().__init__(part, *arguments)
 
     monkeypatch.setattr(regularization, "HeldOut", Noted)
-    regularization_of(image, noise_variance(image), kernel, SHARPEST, 1.0, seed=0)
+    regularization_of(image, noise_variance(image), kernel, SHARPEST, 1.0, seed=0, resolution=0.0)
     assert seen
     for part in seen:
         torch.testing.assert_close(part, image[..., 40:88, 60:108])
@@ -153,7 +156,7 @@ def test_what_is_chosen_is_as_near_to_the_truth_as_the_better_of_few_and_many_up
         *_, last = latent.restore(image, kernel, 4, rng, variance, chosen)
         return float((crop(last.posterior.mean, size_of(kernel)) - truth).square().mean())
 
-    chosen = regularization_of(image, variance, kernel, 1.0, 1.0, seed=0)
+    chosen = regularization_of(image, variance, kernel, 1.0, 1.0, seed=0, resolution=0.0)
     few, many = error(Regularization(1.0, 1.0, 0, 1.0)), error(Regularization(1.0, 1.0, MOST, 1.0))
     assert max(few, many) > 1.2 * min(few, many)
     assert (few < many) == (kind == "nuclei")

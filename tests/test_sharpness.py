@@ -14,12 +14,15 @@ from napari_vdip.sharpness import (
     FLOOR,
     NARROW,
     PSF_ERROR,
+    RESOLUTION,
+    ROUND,
     SHARP_PSF_ERROR,
     SHARPEST,
     SMOOTH,
     floor_of,
     kept_amplitude,
     psf_error_of,
+    resolution_of,
     sharpness,
 )
 from napari_vdip.widths import gaussian
@@ -67,3 +70,9 @@ def test_the_amplitude_is_that_of_half_the_resolution_where_it_shows_it():
         assert kept_amplitude(shifted, 1.0) == 0
         assert 0 < kept_amplitude(shifted, 2.0) < kept_amplitude(shifted, SHARPEST) == 1
     assert kept_amplitude(narrow, 1.0) == 1
+
+
+@pytest.mark.parametrize("sharp", [1.0, ROUND, ROUND + 1e-6, SHARPEST])
+def test_where_gaussians_are_tried_structure_is_not_sharper_than_pixels_show(sharp):
+    assert resolution_of(sharp, Settings()) == (RESOLUTION if sharp <= ROUND else 0)
+    assert resolution_of(sharp, Settings(gaussians=False)) == 0

@@ -1,8 +1,10 @@
 """The latent image for a kernel that is known: the non-blind part of the bound's maximisation.
 
 For a fixed kernel the posterior of the latent image is normal up to the weights of the sparse prior (see
-``posterior``). Weights and mean are set in turn. It is where blind deconvolution ends, and all there is to
-do for a point spread function that is given or was found elsewhere.
+``posterior``). Weights and mean are set in turn. Where an image is not sharper than some resolution, they
+are those of the structure that a Gaussian blurs to it, and that Gaussian is part of the kernel (the method
+of sieves: Snyder and Miller, IEEE Trans. Nucl. Sci. 32, 1985). It is where blind deconvolution ends, and
+all there is to do for a point spread function that is given or was found elsewhere.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from torch import Tensor
 
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
-from napari_vdip.operators import extend, size_of
+from napari_vdip.operators import blur, extend, size_of
 from napari_vdip.posterior import BATCH, Precision, gradient_variances, sparse_precision
+from napari_vdip.widths import blurred, whole_gaussian
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,15 +77,20 @@ def restore(
     noise = (regularization.misfit * variance).sqrt()
     pull = DARK_WEIGHT / noise.square().mean((-2, -1), keepdim=True)
     level = darkest(image)
+    resolution = regularization.resolution
+    whole = blurred(kernel, resolution)
 
     def weighted(mean: Tensor, variances: tuple[Tensor, Tensor] | None = None) -> Precision:
         pooling, strength = regularization.pooling, regularization.strength
         return sparse_precision(
-            mean, kernel, noise, variances, pooling=pooling, psf_error=psf_error, strength=strength
+            mean, whole, noise, variances, pooling=pooling, psf_error=psf_error, strength=strength
         )
 
+    def seen(mean: Tensor) -> Tensor:
+        return blur(mean, whole_gaussian(resolution, mean.device)) if resolution else mean
+
     with torch.no_grad():  # never across a yield, where the caller's code runs
-        mean = extend(image, size_of(kernel))
+        mean = extend(image, size_of(whole))
         precision = weighted(mean)
         mean = precision.mean(image, mean)
     updates = 0
@@ -94,9 +102,11 @@ def restore(
                 precision = replace(precision, pull=pull * (mean < level), level=level)
                 mean = precision.mean(image, mean)
                 updates += 1
+            shown = blur(mean, whole_gaussian(resolution, mean.device)) if resolution else mean
         terms = {"noise": variance.mean().sqrt()}
-        posterior = Posterior(mean)
-        yield Estimate("refinement", step + done, steps, posterior, kernel, terms, phase="latent image")
+        yield Estimate(
+            "refinement", step + done, steps, Posterior(shown), kernel, terms, phase="latent image"
+        )
 
 
 def darkest(image: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from napari_vdip.posterior import (
 from napari_vdip.refinement import Refinement
 from napari_vdip.regularization import Regularization, regularization_of
 from napari_vdip.search import Search
-from napari_vdip.sharpness import psf_error_of, sharpness
+from napari_vdip.sharpness import psf_error_of, resolution_of, sharpness
 from napari_vdip.starts import sharpness_under
 
 if TYPE_CHECKING:
@@ -167,7 +167,8 @@ class Plane:
         """Return how far this plane's latent image should follow its prior, for a kernel."""
         pooling, seed = self.settings.pooling, self.settings.seed
         sharp = self._sharpness_under(kernel)
-        return regularization_of(self.image, self.variance, kernel, sharp, pooling, seed)
+        resolution = resolution_of(sharp, self.settings)
+        return regularization_of(self.image, self.variance, kernel, sharp, pooling, seed, resolution)
 
     def _sharpness_under(self, kernel: Tensor) -> float:
         """Sharpness of the image, now that its kernel is known."""

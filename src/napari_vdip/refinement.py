@@ -5,8 +5,9 @@ posterior the kernel is a small quadratic problem, so cheap rounds of either do 
 begin at a coarse scale (see ``coarse_to_fine``) or where networks have led, and go on in the gradient (see
 ``candidate``). In an image with fine detail, and in a photograph that a long track has taken it from, they
 begin from several starts, and one kernel is kept (see ``starts``). It is revised at half the resolution
-(see ``half_resolution``), sharpened where it blurs more than the image's power allows (see ``power``), and
-moved by part of a pixel, so that the image need not be when both are centred.
+(see ``half_resolution``), sharpened by what it blurs more than the image's power allows (see ``power``) or
+than pixels can show (see ``sharpness``), and moved by part of a pixel, so that the image need not be when
+both are centred.
 Where an image has no fine detail, as a dense or a faint specimen under a compact blur, a free kernel may
 be led astray: round Gaussians are tried as well (see ``widths``), no wider than the power allows. The free
 kernel is kept if it is no wider than that or bent, and if it predicts better what was left out by more than
@@ -25,12 +26,7 @@ from torch import Tensor
 from napari_vdip.candidate import Candidate, annealed
 from napari_vdip.checkpoint import fill
 from napari_vdip.coarse_to_fine import Start, from_coarse_to_fine
-from napari_vdip.comparison import (
-    LEFT_OUT,
-    is_bent,
-    judged_part,
-    without_haze,
-)
+from napari_vdip.comparison import LEFT_OUT, is_bent, judged_part, without_haze
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
@@ -42,7 +38,15 @@ from napari_vdip.posterior import sparse_precision
 from napari_vdip.power import Power
 from napari_vdip.prediction import PART, HeldOut
 from napari_vdip.regularization import regularization_of
-from napari_vdip.sharpness import ROUND, SHARPEST, floor_of, kept_amplitude, psf_error_of, sharpness
+from napari_vdip.sharpness import (
+    ROUND,
+    SHARPEST,
+    floor_of,
+    kept_amplitude,
+    psf_error_of,
+    resolution_of,
+    sharpness,
+)
 from napari_vdip.starts import is_track, least_left, sparsest, starts_of
 from napari_vdip.widths import TRIALS, try_widths
 
@@ -116,15 +120,16 @@ class Refinement:
         kernel = found.kernel
         if comparisons:
             kernel = yield from self._plausible(found)
-        if sharp > ROUND:
-            kernel = sharpened(kernel, Power(image).excess_of(kernel), to_whole_pixels(kernel))
+        resolution = resolution_of(sharp, settings)
+        excess = Power(image).excess_of(kernel) if sharp > ROUND else resolution
+        kernel = sharpened(kernel, excess, to_whole_pixels(kernel))
         yield from restore(
             image,
             kernel,
             pixel_rounds,
             self._rng,
             variance,
-            regularization_of(image, variance, kernel, sharp, settings.pooling, settings.seed),
+            regularization_of(image, variance, kernel, sharp, settings.pooling, settings.seed, resolution),
             psf_error=psf_error_of(sharp, settings),
             step=self._before + self._done,
             steps=self._steps,

@@ -9,7 +9,7 @@ prior has it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import torch
 from napari_vdip.comparison import LEFT_OUT, judged_part
 from napari_vdip.operators import size_of
 from napari_vdip.prediction import HeldOut
+from napari_vdip.widths import blurred
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,16 +61,25 @@ class Regularization:
         How often the weights follow the latent image.
     pooling : float
         Distance in pixels over which neighbours share the weights.
+    resolution : float
+        Standard deviation in pixels of the Gaussian that the latent image is not sharper than.
     """
 
     misfit: float = 1.0
     strength: float = 1.0
     updates: int = MOST
     pooling: float = 0.0
+    resolution: float = 0.0
 
 
 def regularization_of(
-    image: Tensor, variance: Tensor, kernel: Tensor, sharp: float, pooling: float, seed: int
+    image: Tensor,
+    variance: Tensor,
+    kernel: Tensor,
+    sharp: float,
+    pooling: float,
+    seed: int,
+    resolution: float,
 ) -> Regularization:
     """Return how far the latent image of a kernel should follow its prior.
 
@@ -91,7 +101,10 @@ def regularization_of(
         Distance in pixels over which neighbours share the weights of the prior.
     seed : int
         Says which pixels are left out.
+    resolution : float
+        See `Regularization`.
     """
+    kernel = blurred(kernel, resolution)
     image, variance = judged_part(image, variance, size_of(kernel))
 
     def without(gap: int) -> HeldOut:
@@ -101,8 +114,9 @@ def regularization_of(
     with torch.no_grad():
         if sharp > 1 and not _fits(without(SHARP_GAP), kernel, sharp):
             beyond = _settled(without(GAP).errors(kernel)) > BEYOND
-            return Regularization(sharp, 1.0, SHARP_UPDATES, pooling * (APART if beyond else 1))
-        return _best_predicting(without(GAP), kernel)
+            apart = pooling * (APART if beyond else 1)
+            return Regularization(sharp, 1.0, SHARP_UPDATES, apart, resolution)
+        return replace(_best_predicting(without(GAP), kernel), resolution=resolution)
 
 
 def _fits(held_out: HeldOut, kernel: Tensor, misfit: float) -> bool:

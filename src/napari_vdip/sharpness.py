@@ -27,6 +27,9 @@ PSF_ERROR = 2e-4
 """Expected sum of the squared errors of its kernel."""
 SHARP_PSF_ERROR = 2e-3
 """The same in the sharpest image."""
+RESOLUTION = 0.5
+"""Standard deviation in pixels of the Gaussian that the structure of an image is not sharper than, where it
+has no detail as fine as its pixels."""
 NARROW = 1.25
 """Standard deviation in pixels of a kernel that half the resolution is too coarse for."""
 
@@ -63,6 +66,16 @@ def psf_error_of(sharp: float, settings: Settings) -> float:
     if settings.psf_error is not None:
         return settings.psf_error
     return PSF_ERROR + relative(sharp) * (SHARP_PSF_ERROR - PSF_ERROR)
+
+
+def resolution_of(sharp: float, settings: Settings) -> float:
+    """Return the standard deviation of the Gaussian that a latent image is not sharper than, in pixels.
+
+    For the sharpness of its image. What the sparse prior holds for the structure is sharper than pixels can
+    show, so that the blur that explains the image is wider than its kernel, by as much (a sieve: Snyder and
+    Miller, 1985). Sharp images, and those of which no Gaussian blur is expected, have none.
+    """
+    return RESOLUTION if settings.gaussians and sharp <= ROUND else 0.0
 
 
 def kept_amplitude(kernel: Tensor, sharp: float) -> float:
