@@ -26,7 +26,7 @@ from napari_vdip.refinement import GAPS, HALF_ROUNDS, PIXEL_ROUNDS, Refinement, 
 from napari_vdip.regularization import Regularization
 from napari_vdip.scenes import cells, gaussian_psf, specimen
 from napari_vdip.settings import Settings
-from napari_vdip.sharpness import ROUND, SHARPEST
+from napari_vdip.sharpness import RESOLUTION, ROUND, SHARPEST
 from napari_vdip.starts import starts_of
 from napari_vdip.support import cleared
 from napari_vdip.widths import TRIALS, gaussian
@@ -139,19 +139,18 @@ def test_every_round_yields_a_valid_estimate_and_counts_on(rounds, channels, gau
     assert all(torch.equal(late, kernels[-1]) for late in kernels[max(rounds - PIXEL_ROUNDS, 1) :])
 
 
-@pytest.mark.parametrize("sharp", [ROUND, SHARPEST])
-def test_the_kernel_of_a_sharp_image_loses_what_it_blurs_too_much_and_is_at_whole_pixels(
-    scene, rng, monkeypatch, sharp
+@pytest.mark.parametrize(
+    ("sharp", "gaussians", "width"), [(SHARPEST, True, 0.4), (ROUND, True, RESOLUTION), (ROUND, False, 0.0)]
+)
+def test_the_kernel_loses_what_it_blurs_too_much_and_is_at_whole_pixels(
+    scene, rng, monkeypatch, sharp, gaussians, width
 ):
     _, kernel, image = scene
     monkeypatch.setattr(refinement, "sharpness", lambda *_: sharp)
-    monkeypatch.setattr(refinement.Power, "excess_of", lambda *_: 0.5)
-    *_, found, _, _, _, last = run(image, smoothed(kernel), rng, refinements=16, gaussians=False)
-    if sharp > ROUND:
-        expected = sharpened(found.kernel, 0.5, to_whole_pixels(found.kernel))
-        torch.testing.assert_close(last.kernel, expected)
-    else:
-        assert torch.equal(last.kernel, found.kernel)
+    monkeypatch.setattr(refinement.Power, "excess_of", lambda *_: 0.4)
+    *_, found, _, _, _, last = run(image, smoothed(kernel), rng, refinements=16, gaussians=gaussians)
+    expected = sharpened(found.kernel, width, to_whole_pixels(found.kernel))
+    torch.testing.assert_close(last.kernel, expected)
 
 
 def test_the_image_does_not_fall_back_while_the_kernel_is_updated(scene, rng):
