@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from napari_vdip.kernels import centred, moved, off_centre, thinness
-from napari_vdip.scenes import gaussian_psf
+from napari_vdip.kernels import centred, is_round, moved, off_centre, thinness
+from napari_vdip.scenes import aberrated_psf, airy_psf, gaussian_psf
 
 
 def blob(shape=(21, 23), at=(0, 0), width=1.5):
@@ -84,3 +84,13 @@ def test_a_round_gaussian_is_as_thin_as_itself_and_a_line_thinner_the_longer_it_
         expected = np.pi * (n**2 - 1) / (6 * n)
         assert thinness(line) == pytest.approx(expected)
         assert thinness(line.T) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (9, 11)])
+def test_a_gaussian_and_an_airy_pattern_are_round_and_what_is_longer_one_way_is_not(shape):
+    y, x = (np.arange(side) - side // 2 for side in shape)
+    for ratio, expected in ((1.0, True), (1.3, False)):
+        psf = np.exp(-0.5 * ((y[:, None] * ratio) ** 2 + x**2))
+        assert is_round(psf / psf.sum()) == expected
+    assert is_round(airy_psf(21, 5.0))
+    assert not is_round(aberrated_psf(21))

@@ -154,7 +154,7 @@ def test_the_refinement_ends_with_these_rounds(blurred):
         PIXEL_ROUNDS,
         torch.Generator().manual_seed(3),
         variance,
-        regularization_of(image, variance, kernel, sharp, 0.5, 0, resolution_of(sharp, settings)),
+        regularization_of(image, variance, kernel, sharp, 0.5, 0, resolution_of(kernel, sharp, settings)),
         psf_error=1e-3,
         step=found.step,
         steps=8,

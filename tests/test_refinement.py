@@ -139,18 +139,22 @@ def test_every_round_yields_a_valid_estimate_and_counts_on(rounds, channels, gau
     assert all(torch.equal(late, kernels[-1]) for late in kernels[max(rounds - PIXEL_ROUNDS, 1) :])
 
 
-@pytest.mark.parametrize(
-    ("sharp", "gaussians", "width"), [(SHARPEST, True, 0.4), (ROUND, True, RESOLUTION), (ROUND, False, 0.0)]
-)
-def test_the_kernel_loses_what_it_blurs_too_much_and_is_at_whole_pixels(
-    scene, rng, monkeypatch, sharp, gaussians, width
-):
+@pytest.mark.parametrize("spot", [True, False])
+@pytest.mark.parametrize("sharp", [ROUND, SHARPEST])
+def test_the_kernel_loses_what_it_blurs_too_much(scene, rng, monkeypatch, sharp, spot):
     _, kernel, image = scene
     monkeypatch.setattr(refinement, "sharpness", lambda *_: sharp)
+    resolution = RESOLUTION if spot and sharp == ROUND else 0.0
+    monkeypatch.setattr(refinement, "resolution_of", lambda *_: resolution)
     monkeypatch.setattr(refinement.Power, "excess_of", lambda *_: 0.4)
-    *_, found, _, _, _, last = run(image, smoothed(kernel), rng, refinements=16, gaussians=gaussians)
-    expected = sharpened(found.kernel, width, to_whole_pixels(found.kernel))
-    torch.testing.assert_close(last.kernel, expected)
+    *_, found, _, _, _, last = run(image, smoothed(kernel), rng, refinements=16)
+    if sharp > ROUND:
+        expected = sharpened(found.kernel, 0.4, to_whole_pixels(found.kernel))
+        torch.testing.assert_close(last.kernel, expected)
+    elif spot:
+        torch.testing.assert_close(last.kernel, sharpened(found.kernel, RESOLUTION))
+    else:
+        assert torch.equal(last.kernel, found.kernel)
 
 
 def test_the_image_does_not_fall_back_while_the_kernel_is_updated(scene, rng):

@@ -73,6 +73,9 @@ def test_the_amplitude_is_that_of_half_the_resolution_where_it_shows_it():
 
 
 @pytest.mark.parametrize("sharp", [1.0, ROUND, ROUND + 1e-6, SHARPEST])
-def test_where_gaussians_are_tried_structure_is_not_sharper_than_pixels_show(sharp):
-    assert resolution_of(sharp, Settings()) == (RESOLUTION if sharp <= ROUND else 0)
-    assert resolution_of(sharp, Settings(gaussians=False)) == 0
+def test_under_a_spot_a_smooth_image_is_not_sharper_than_pixels_show(sharp):
+    spot = gaussian(1.2, (9, 11), torch.device("cpu"))
+    assert resolution_of(spot, sharp, Settings()) == (RESOLUTION if sharp <= ROUND else 0)
+    assert resolution_of(spot, sharp, Settings(gaussians=False)) == 0
+    longer = (spot + spot.roll(2, -2)) / 2
+    assert resolution_of(longer, sharp, Settings()) == 0

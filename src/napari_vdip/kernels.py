@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+TURNED = 0.05
+"""Mass that a quarter of a turn moves in a point spread function that is not quite round."""
 CENTRING_ROUNDS = 3
 """What is clipped, or leaves the window, moves the centroid a little, so one round is not enough."""
 
@@ -30,6 +32,14 @@ def thinness(psf: NDArray[np.floating]) -> float:
     places = np.indices(psf.shape).reshape(2, -1)
     variance = np.trace(np.cov(places, aweights=psf.ravel(), ddof=0)) / 2
     return float(4 * np.pi * variance * np.square(psf).sum())
+
+
+def is_round(psf: NDArray[np.floating]) -> bool:
+    """Whether a quarter of a turn leaves a ``(kh, kw)`` point spread function of sum one nearly as it is."""
+    side = max(psf.shape)
+    rows, columns = ((side - length) // 2 for length in psf.shape)
+    square = np.pad(psf, ((rows, rows), (columns, columns)))
+    return float(np.abs(square - np.rot90(square)).sum()) / 2 < TURNED
 
 
 def moved(psf: NDArray[np.floating], by: tuple[float, float]) -> Array:

@@ -167,7 +167,7 @@ class Plane:
         """Return how far this plane's latent image should follow its prior, for a kernel."""
         pooling, seed = self.settings.pooling, self.settings.seed
         sharp = self._sharpness_under(kernel)
-        resolution = resolution_of(sharp, self.settings)
+        resolution = resolution_of(kernel, sharp, self.settings)
         return regularization_of(self.image, self.variance, kernel, sharp, pooling, seed, resolution)
 
     def _sharpness_under(self, kernel: Tensor) -> float:

@@ -120,9 +120,11 @@ class Refinement:
         kernel = found.kernel
         if comparisons:
             kernel = yield from self._plausible(found)
-        resolution = resolution_of(sharp, settings)
-        excess = Power(image).excess_of(kernel) if sharp > ROUND else resolution
-        kernel = sharpened(kernel, excess, to_whole_pixels(kernel))
+        resolution = resolution_of(kernel, sharp, settings)
+        if sharp > ROUND:
+            kernel = sharpened(kernel, Power(image).excess_of(kernel), to_whole_pixels(kernel))
+        elif resolution:
+            kernel = sharpened(kernel, resolution)
         yield from restore(
             image,
             kernel,

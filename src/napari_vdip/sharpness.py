@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_vdip.kernels import is_round
 from napari_vdip.noise import fine_detail
 from napari_vdip.operators import size_of
 
@@ -68,14 +69,16 @@ def psf_error_of(sharp: float, settings: Settings) -> float:
     return PSF_ERROR + relative(sharp) * (SHARP_PSF_ERROR - PSF_ERROR)
 
 
-def resolution_of(sharp: float, settings: Settings) -> float:
+def resolution_of(kernel: Tensor, sharp: float, settings: Settings) -> float:
     """Return the standard deviation of the Gaussian that a latent image is not sharper than, in pixels.
 
-    For the sharpness of its image. What the sparse prior holds for the structure is sharper than pixels can
-    show, so that the blur that explains the image is wider than its kernel, by as much (a sieve: Snyder and
-    Miller, 1985). Sharp images, and those of which no Gaussian blur is expected, have none.
+    For its kernel ``(1, 1, kh, kw)`` and the sharpness of its image. What the sparse prior holds for the
+    structure of a specimen is sharper than pixels can show, and the Gaussian that predicts best is wider
+    than the blur, by as much (a sieve: Snyder and Miller, 1985). Zero for sharp images, and for kernels that
+    are not round: edges have told what they are.
     """
-    return RESOLUTION if settings.gaussians and sharp <= ROUND else 0.0
+    smooth = settings.gaussians and sharp <= ROUND
+    return RESOLUTION if smooth and is_round(kernel[0, 0].cpu().numpy()) else 0.0
 
 
 def kept_amplitude(kernel: Tensor, sharp: float) -> float:
