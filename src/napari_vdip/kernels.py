@@ -35,7 +35,7 @@ def thinness(psf: NDArray[np.floating]) -> float:
 
 
 def is_round(psf: NDArray[np.floating]) -> bool:
-    """Whether a quarter of a turn leaves a ``(kh, kw)`` point spread function of sum one nearly as it is."""
+    """Whether a quarter of a turn leaves a ``(kh, kw)`` point spread function of sum one about as it is."""
     side = max(psf.shape)
     rows, columns = ((side - length) // 2 for length in psf.shape)
     square = np.pad(psf, ((rows, rows), (columns, columns)))

@@ -74,8 +74,8 @@ def resolution_of(kernel: Tensor, sharp: float, settings: Settings) -> float:
 
     For its kernel ``(1, 1, kh, kw)`` and the sharpness of its image. What the sparse prior holds for the
     structure of a specimen is sharper than pixels can show, and the Gaussian that predicts best is wider
-    than the blur, by as much (a sieve: Snyder and Miller, 1985). Zero for sharp images, and for kernels that
-    are not round: edges have told what they are.
+    than the blur, by as much (a sieve: Snyder and Miller, 1985). Zero for sharp images, and for kernels
+    that are not round: edges have told what they are.
     """
     smooth = settings.gaussians and sharp <= ROUND
     return RESOLUTION if smooth and is_round(kernel[0, 0].cpu().numpy()) else 0.0
