@@ -171,8 +171,8 @@ class Settings:
         True,
         "Let the refinement take a round Gaussian for the point spread function, unless what was found is "
         "plausible and predicts pixels better that were left out. Dense and faint specimens need it. Too "
-        "few refinements leave it out. With it, an image without detail as fine as its pixels is made no "
-        "sharper than pixels show. Without it, the long track of a moving camera is looked for in images "
+        "few refinements leave it out. With it, a specimen under a round one is made no sharper than "
+        "pixels show. Without it, the long track of a moving camera is looked for in images "
         "of one channel as well.",
     )
     samples: int = _option(
