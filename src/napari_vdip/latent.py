@@ -102,11 +102,9 @@ def restore(
                 precision = replace(precision, pull=pull * (mean < level), level=level)
                 mean = precision.mean(image, mean)
                 updates += 1
-            shown = blur(mean, whole_gaussian(resolution, mean.device)) if resolution else mean
+            posterior = Posterior(seen(mean))
         terms = {"noise": variance.mean().sqrt()}
-        yield Estimate(
-            "refinement", step + done, steps, Posterior(shown), kernel, terms, phase="latent image"
-        )
+        yield Estimate("refinement", step + done, steps, posterior, kernel, terms, phase="latent image")
 
 
 def darkest(image: Tensor) -> Tensor:
