@@ -457,6 +457,25 @@ def test_the_tab_judges_and_sets_the_window(panel, qtbot):
 
 
 @pytest.mark.needs_gl
+def test_what_is_found_is_never_seen_squeezed(panel, qtbot):
+    check = panel.check
+    panel.tabs.setCurrentWidget(check)
+    with qtbot.waitExposed(panel):
+        panel.show()
+    wait(panel, qtbot)
+    before = check.psf.height()
+    check.judge([()])
+    wait(panel, qtbot)
+    found = dict(check.found)
+    check.found.clear()
+    check._show()
+    assert check.psf.height() <= before
+    check.found.update(found)
+    check._show()  # no event is seen until the end
+    assert check.psf.height() >= check.psf.minimumSizeHint().height() > before
+
+
+@pytest.mark.needs_gl
 def test_the_residual_of_a_run_is_that_of_its_reblurred_image(panel, qtbot):
     check = panel.check
     panel._viewer.layers.selection.active = check.subject.source

@@ -14,6 +14,7 @@ from napari_vdip._check_jobs import Job, judging
 from napari_vdip._check_layers import SideBySide, companion
 from napari_vdip._checked import checked
 from napari_vdip._layers import KEY
+from napari_vdip._layouts import settle
 from napari_vdip.classical import METHODS
 
 if TYPE_CHECKING:
@@ -283,6 +284,7 @@ class CheckTab(CheckControls):
         self.doubt.setEnabled(has_std and free)
         self.std.setEnabled("std" in this.layers)
         self.show_std(this, news)
+        settle()
 
     def _name(self, this: Checked) -> str:
         plane = this.planes.name(self.index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QCoreApplication, QEvent, QSize, Qt
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -97,6 +97,12 @@ class Scrolling(QScrollArea):
         """Ask again, now that the content has its style."""
         super().showEvent(event)
         self.updateGeometry()
+
+
+def settle() -> None:
+    """Let widgets take the room that they need now, not a few events later: meanwhile they would be seen
+    squeezed into that of before."""
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
 
 
 def scrolling(*widgets: QWidget) -> QScrollArea:
