@@ -285,12 +285,12 @@ def test_widths_are_said_in_physical_units_beside_diffraction():
     psf = measure_psf(gaussian_psf(21, 2.0), (0.1, 0.1))
     facts = texts.psf_facts(psf, (0.1, 0.1), theoretical_width(0.52, 1.3))
     assert facts["pixel size"] == "0.1 x 0.1 µm"
-    assert texts.psf_facts(psf, None, None)["pixel size"] == "unknown"
+    assert "pixel size" not in texts.psf_facts(psf, None, None)
     assert facts["FWHM"].startswith("0.476 x 0.476 µm (4.8 x 4.8 px)")
     assert "0.206 µm" in facts["by diffraction"]
     assert "2.3 times" in facts["by diffraction"]
     assert "narrower" in texts.diffraction(psf, 1.0)
-    assert "unit" in texts.diffraction(measure_psf(gaussian_psf(21, 2.0)), 1.0)
+    assert "pixel size" in texts.diffraction(measure_psf(gaussian_psf(21, 2.0)), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -454,6 +454,32 @@ def test_the_tab_judges_and_sets_the_window(panel, qtbot):
     panel.form.basic["psf_shape"].value = (31, 31)
     check.work.use_window((11, 13))
     assert panel.form.value.psf_shape == (11, 13)
+
+
+@pytest.mark.needs_gl
+def test_a_pixel_size_is_asked_for_where_the_layer_says_none(panel, qtbot, tmp_path):
+    check, psf = panel.check, panel.check.psf
+    assert psf.pixel.isHidden()  # the layer has units
+    for layer in panel._viewer.layers:
+        layer.units = ("pixel", "pixel")
+    check.refresh()
+    assert not psf.pixel.isHidden()
+    check.judge([()])
+    wait(panel, qtbot)
+    psf.wavelength.setValue(520)
+    psf.na.setValue(1.3)
+    assert "pixel size" not in {name for name, label in psf.facts.values.items() if not label.isHidden()}
+    assert "µm" not in psf.facts.values["FWHM"].text()
+    assert "pixel size" in psf.facts.values["by diffraction"].text()
+    psf.pixel.setValue(65)
+    check.judge([()])
+    wait(panel, qtbot)
+    found = check.found[()].psf
+    assert found.physical.fwhm == pytest.approx([0.065 * width for width in found.pixels.fwhm])
+    assert "µm" in psf.facts.values["FWHM"].text()
+    assert "0.206" in psf.facts.values["by diffraction"].text()
+    written = outcome(exporting(check.subject, (), tmp_path / "psf.ome.tif"))
+    assert read(written).spacing["X"] == (pytest.approx(0.065), "micrometer")
 
 
 @pytest.mark.needs_gl

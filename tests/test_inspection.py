@@ -133,6 +133,9 @@ def test_it_is_said_why_wavelength_and_aperture_are_not_used(results):
     assert "Wavelength and NA are not used: " in run(results / "out", "--device", "cpu", *optics).output
     _, (one, _) = lines(results / "out")
     assert one["no_theoretical"] == ""
+    _, (one, _) = lines(results / "out", *optics, "--pixel-size", 65)
+    assert (one["no_theoretical"], one["theoretical"]) == ("", pytest.approx(0.5145 * 0.52 / 1.3, rel=1e-3))
+    assert one["psf"]["physical"]["fwhm"][0] == pytest.approx(0.065 * one["psf"]["pixels"]["fwhm"][0])
 
 
 def test_what_the_verdict_does_not_ask_about_is_remarked():
@@ -182,6 +185,7 @@ def test_a_broken_folder_does_not_stop_the_others(results):
         ((".", "--wavelength", 500), "--na"),
         ((".", "--na", 1.2), "--wavelength"),
         ((".", "--na", 0, "--wavelength", 500), "--na"),
+        ((".", "--pixel-size", 0), "--pixel-size"),
     ],
 )
 def test_a_command_that_cannot_be_used_is_refused(tmp_path, monkeypatch, arguments, word):

@@ -155,12 +155,14 @@ class CheckControls(QWidget):
         panel.reseed.setText(label)
         panel.reseed.setToolTip(about)
         if news is not None:
-            facts = texts.psf_facts(news.psf, this.pixel_size(), panel.theoretical)
+            said = this.pixel_size() if this.has_lengths else None  # or it is asked for
+            facts = texts.psf_facts(news.psf, said, panel.theoretical)
             panel.picture.show_psf(this.psf(index))
             if agreement is not None:
                 facts[second] = texts.agreement_of(agreement)
             panel.advice.setText(texts.window_advice(news.psf, given=this.given))
             panel.use_window.setText(texts.use_window(news.psf))
+        panel.ask_pixel_size(not this.has_lengths)
         panel.facts.show_facts(facts)
         panel.picture.setVisible(news is not None)
         estimated = news is not None and not news.blank

@@ -225,6 +225,14 @@ class PsfPanel(QWidget):
             "Open a point spread function from a file as a layer beside the image, and choose it as given "
             "for the next run. If the file says no pixel size, it takes that of the image.",
         )
+        self.pixel = Number(
+            "pixel size",
+            " nm",
+            99999,
+            1,
+            10,
+            "Side of a pixel, for widths in micrometres: the layer of the image has no units of length.",
+        )
         self.wavelength = Number(
             "emission wavelength",
             " nm",
@@ -238,11 +246,13 @@ class PsfPanel(QWidget):
         )
         optics = QFormLayout()
         optics.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for name, box in (("wavelength", self.wavelength), ("NA", self.na)):
-            label = QLabel(name)
-            label.setBuddy(box)
-            label.setToolTip(box.toolTip())
-            optics.addRow(label, box)
+        rows = {"pixel size": self.pixel, "wavelength": self.wavelength, "NA": self.na}
+        labels = {name: QLabel(name) for name in rows}
+        for name, box in rows.items():
+            labels[name].setBuddy(box)
+            labels[name].setToolTip(box.toolTip())
+            optics.addRow(labels[name], box)
+        self._pixel_row = labels["pixel size"], self.pixel
         files = QHBoxLayout()
         files.addWidget(self.export)
         files.addWidget(self.open)
@@ -255,6 +265,16 @@ class PsfPanel(QWidget):
         column.addWidget(self.use_window)
         column.addWidget(self.reseed)
         column.addLayout(files)
+
+    def ask_pixel_size(self, asked: bool) -> None:
+        """Ask for the size of a pixel, or not."""
+        for part in self._pixel_row:
+            part.setVisible(asked)
+
+    @property
+    def side(self) -> float | None:
+        """Side of a pixel in micrometres, if it is said."""
+        return self.pixel.value() / NANOMETRES or None
 
     @property
     def theoretical(self) -> float | None:

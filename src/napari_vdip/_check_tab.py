@@ -97,6 +97,7 @@ class CheckTab(CheckControls):
         psf.use_window.clicked.connect(self._use_window)
         psf.export.clicked.connect(self._export)
         psf.open.clicked.connect(work.ask_open)
+        psf.pixel.valueChanged.connect(self.refresh)
         psf.wavelength.valueChanged.connect(self._on_optics)
         psf.na.valueChanged.connect(self._on_optics)
         work.changed.connect(self._show)
@@ -156,11 +157,11 @@ class CheckTab(CheckControls):
         if self.subject is not None and self.subject.latent.metadata.get(KEY) is not self.subject.made:
             self.refresh()
 
-    def refresh(self) -> None:
+    def refresh(self, *_: Any) -> None:
         """Find out what there is to check, and forget what was known of another result."""
         before, self.subject = self.subject, None
         if self._layer is not None:
-            self.subject = checked(self._viewer, self._layer, self._latest)
+            self.subject = checked(self._viewer, self._layer, self._latest, self.psf.side)
         if before is None or self.subject is None or not before.same(self.subject):
             self.found.clear()
             self._agreements.clear()

@@ -52,10 +52,10 @@ def psf_facts(
     psf: PsfMeasures, pixel_size: tuple[float, float] | None, theoretical: float | None
 ) -> dict[str, str]:
     """Say what a point spread function is like; pixel size and theoretical width are in micrometres."""
+    size = {"pixel size": f"{pixel_size[0]:.3g} x {pixel_size[1]:.3g} µm"} if pixel_size else {}
     widths = psf.physical or psf.pixels
     y, x = (round(off, 2) + 0.0 for off in psf.centroid)  # no minus before a zero
-    return {
-        "pixel size": f"{pixel_size[0]:.3g} x {pixel_size[1]:.3g} µm" if pixel_size else "unknown",
+    return size | {
         "FWHM": _lengths(widths.fwhm_axes, widths) + in_pixels(psf.pixels.fwhm_axes, psf),
         "second moments": _lengths(widths.sigma, widths) + in_pixels(psf.pixels.sigma, psf),
         "major axis": f"{psf.pixels.angle:.0f}° from x towards y",
@@ -69,7 +69,7 @@ def psf_facts(
 def diffraction(psf: PsfMeasures, theoretical: float | None) -> str:
     """Say what width a wide-field microscope has, beside the one that was found."""
     if psf.physical is None:
-        return "needs a layer with units of length"
+        return "needs the pixel size"
     if theoretical is None:
         return "needs wavelength and NA"
     ratio = max(psf.physical.fwhm_axes) / theoretical

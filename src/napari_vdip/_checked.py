@@ -48,6 +48,8 @@ class Checked:
         What the metadata of the latent layer said of it.
     reached : tuple of tuple of int
         Planes for which there is a result.
+    side : float or None
+        Side of a pixel in micrometres, for layers without units of length.
     """
 
     result: Deconvolution
@@ -56,6 +58,7 @@ class Checked:
     source: Image | None
     made: dict[str, Any]
     reached: tuple[Index, ...]
+    side: float | None = None
 
     @property
     def latent(self) -> Image:
@@ -76,20 +79,25 @@ class Checked:
         """Return the point spread function of a plane."""
         return self.planes.take_psf(self.result.psf, index)
 
+    @property
+    def has_lengths(self) -> bool:
+        """Whether the layer has units of length."""
+        units = (self.latent.units[self.planes.axes.index(axis)] for axis in "YX")
+        return all(unit.is_compatible_with("micrometer") for unit in units)
+
     def pixel_size(self) -> tuple[float, float] | None:
-        """Height and width of a pixel in micrometres, if the layer has units of length."""
-        sizes = []
-        for axis in "YX":
-            at = self.planes.axes.index(axis)
-            unit = self.latent.units[at]
-            if not unit.is_compatible_with("micrometer"):
-                return None
-            sizes.append(float((abs(self.latent.scale[at]) * unit).to("micrometer").magnitude))
-        return sizes[0], sizes[1]
+        """Height and width of a pixel in micrometres, if the layer has units of length, or `side`."""
+        if not self.has_lengths:
+            return None if self.side is None else (self.side, self.side)
+        height, width = (
+            float((abs(self.latent.scale[at]) * self.latent.units[at]).to("micrometer").magnitude)
+            for at in map(self.planes.axes.index, "YX")
+        )
+        return height, width
 
     def same(self, other: Checked) -> bool:
         """Whether nothing has changed since that was gathered."""
-        return self.latent is other.latent and self.made == other.made
+        return self.latent is other.latent and (self.made, self.side) == (other.made, other.side)
 
     def shown(self, point: Sequence[float]) -> Index:
         """Return the index of the plane through a point of the viewer's world."""
@@ -179,7 +187,10 @@ def run_of(layer: Any) -> dict[str, Any]:
 
 
 def checked(
-    viewer: Viewer, layer: Any, latest: tuple[Deconvolution, Image] | None = None
+    viewer: Viewer,
+    layer: Any,
+    latest: tuple[Deconvolution, Image] | None = None,
+    side: float | None = None,
 ) -> Checked | None:
     """Gather the result that a layer belongs to; ``None`` if that is unfinished, or has lost its layers.
 
@@ -192,6 +203,8 @@ def checked(
     latest : tuple, optional
         The last run's result and what it was made from. Of earlier ones the layers are all there is, and
         the input is found by its name.
+    side : float, optional
+        Of a pixel in micrometres, see `Checked`.
     """
     run = run_of(layer)
     if not run or run.get("stopped") == "running":
@@ -210,7 +223,7 @@ def checked(
     if latest is not None and latest[0].metadata == {name: run[name] for name in run if name != RECIPE}:
         result, source = latest if "iterate" not in made else (result, latest[1])
     reached = (index for index in planes.indices if np.isfinite(planes.take_psf(result.psf, index)).all())
-    return Checked(result, planes, layers, source, made, tuple(reached))
+    return Checked(result, planes, layers, source, made, tuple(reached), side)
 
 
 def _source(viewer: Viewer, latent: Image, name: str | None) -> Image | None:

@@ -100,8 +100,10 @@ class Scrolling(QScrollArea):
 
 
 def settle() -> None:
-    """Let widgets take the room that they need now, not a few events later: meanwhile they would be seen
-    squeezed into that of before."""
+    """Let all widgets take the room that they need at once.
+
+    Else they do a few events later, and meanwhile are seen squeezed into that of before.
+    """
     QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
 
 

@@ -31,7 +31,7 @@ NANOMETERS = {"nanometer": 1.0, "micrometer": 1e3, "millimeter": 1e6, "meter": 1
 """Units of length in which a theoretical width can be said."""
 DEMO = "blurred.ome.tif"
 """File in the folder of the demo that holds its input."""
-UNLIMITED = "the files do not say the size of a pixel in a unit of length"
+UNLIMITED = "the files do not say the size of a pixel in a unit of length, and --pixel-size was not given"
 """Why there is no theoretical width, where there could be one."""
 COLOURS = {"good": "green", "look closer": "yellow", "do not trust": "red", "blank": "dim"}
 NOT_READ = 1
@@ -60,6 +60,8 @@ class Stored:
         For an axis where the first pixel of the latent image is, in the unit of its spacing.
     record : dict
         All that was stored of the run; empty for the demo.
+    pixel_size : float or None
+        Side of a pixel in nanometers, for files that do not say it.
     """
 
     folder: Path
@@ -70,14 +72,21 @@ class Stored:
     problem: str = ""
     origin: dict[str, float] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
+    pixel_size: float | None = None
 
     @property
     def pixels(self) -> tuple[tuple[float, float] | None, str]:
-        """Height and width of a pixel and their unit, if the files say both in the same unit of length."""
+        """Height and width of a pixel and their unit, if the files say both in the same unit of length.
+
+        If they do not, `pixel_size`, if that is known.
+        """
         (height, unit), (width, other) = (self.psf.spacing.get(axis, (1.0, None)) for axis in "YX")
-        if unit not in NANOMETERS or unit != other:
+        if unit in NANOMETERS and unit == other:
+            return (height, width), unit
+        if self.pixel_size is None:
             return None, "pixel"
-        return (height, width), unit
+        side = self.pixel_size / NANOMETERS["micrometer"]
+        return (side, side), "micrometer"
 
 
 def folders(given: str | Path) -> list[Path]:
@@ -195,6 +204,9 @@ def inspect(
         float | None, typer.Option(help="Emission wavelength in nanometers, for the diffraction limit.")
     ] = None,
     na: Annotated[float | None, typer.Option(help="Numerical aperture of the objective.")] = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(help="Side of a pixel in nanometers, where the files do not say it.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
@@ -208,6 +220,8 @@ def inspect(
 
     try:
         limit = theoretical(wavelength, na)
+        if pixel_size is not None and not 0 < pixel_size < math.inf:
+            raise ValueError(f"pixel_size: expected nanometers above 0, got {pixel_size}")
         found = [folder for given in results for folder in folders(given)]
         choose_device(device)
     except ValueError as error:
@@ -215,7 +229,7 @@ def inspect(
     failed = False
     for folder in found:
         try:
-            stored = load(folder)
+            stored = replace(load(folder), pixel_size=pixel_size)
             diagnosed = _diagnosed(stored, limit, device)
             unlimited = UNLIMITED if limit is not None and stored.pixels[0] is None else ""
             if json:
