@@ -92,6 +92,23 @@ def test_the_std_map_is_larger_where_photon_noise_is(prior):
         assert bright == pytest.approx((0.002 * 0.84) ** 0.5, rel=0.15)
 
 
+def test_a_smooth_image_is_surer_at_its_resolution_than_beyond():
+    random, place = np.random.default_rng(0), np.arange(9) - 4
+    kernel = np.exp(-0.5 * np.hypot(place[:, None], place) ** 2 / 1.5**2)
+    smooth = gaussian_filter(random.normal(0, 1, (64, 64)), 4)
+    source = smooth / smooth.std() + random.normal(0, 0.2, smooth.shape)
+
+    def std(**changes):
+        plane = Plane(source[..., None], Settings(psf_shape=9, samples=64, **changes), torch.device("cpu"))
+        mean = torch.nn.functional.pad(plane.image, (4, 4, 4, 4), mode="replicate")
+        k = torch.from_numpy((kernel / kernel.sum()).astype(np.float32))[None, None]
+        return plane.result(Estimate("refinement", 1, 1, Posterior(mean), k, {})).std
+
+    limited, beyond = std(), std(gaussians=False)
+    assert limited.shape == beyond.shape
+    assert 0.5 * beyond.mean() < limited.mean() < 0.9 * beyond.mean()
+
+
 def test_only_a_variational_result_has_a_std_map(canvas):
     assert restore(canvas, comet(), std=True, variational=False)[1].std is None
     assert restore(canvas, comet(), std=False)[1].std is None

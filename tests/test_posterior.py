@@ -114,6 +114,19 @@ def test_the_standard_deviation_is_the_root_of_the_diagonal_of_the_inverse(preci
     torch.testing.assert_close(std, expected, atol=0, rtol=5 * relative_error)
 
 
+def test_the_standard_deviation_is_that_of_what_is_seen(precision, rng):
+    count = 2000
+
+    def seen(x):
+        return blur(x, precision.kernel)
+
+    std = standard_deviation(precision, torch.Size(CANVAS), count, rng, seen)
+    seeing = matrix(seen)
+    covariance = seeing @ torch.linalg.inv(matrix(precision.__matmul__)) @ seeing.T
+    expected = covariance.diagonal().sqrt().view(NOISE.shape)
+    torch.testing.assert_close(std, expected, atol=0, rtol=5 / (2 * count) ** 0.5)
+
+
 @pytest.mark.parametrize("count", [1, 4, 5, 9])
 def test_every_sample_counts_once_whatever_the_batch(precision, rng, count, monkeypatch):
     drawn = []

@@ -86,9 +86,6 @@ def restore(
             mean, whole, noise, variances, pooling=pooling, psf_error=psf_error, strength=strength
         )
 
-    def seen(mean: Tensor) -> Tensor:
-        return blur(mean, whole_gaussian(resolution, mean.device)) if resolution else mean
-
     with torch.no_grad():  # never across a yield, where the caller's code runs
         mean = extend(image, size_of(whole))
         precision = weighted(mean)
@@ -102,9 +99,14 @@ def restore(
                 precision = replace(precision, pull=pull * (mean < level), level=level)
                 mean = precision.mean(image, mean)
                 updates += 1
-            posterior = Posterior(seen(mean))
+            posterior = Posterior(seen(mean, resolution))
         terms = {"noise": variance.mean().sqrt()}
         yield Estimate("refinement", step + done, steps, posterior, kernel, terms, phase="latent image")
+
+
+def seen(structure: Tensor, resolution: float) -> Tensor:
+    """Show structure ``(n, C, H, W)`` at a resolution in pixels, on the canvas without what that mixes in."""
+    return blur(structure, whole_gaussian(resolution, structure.device)) if resolution else structure
 
 
 def darkest(image: Tensor) -> Tensor:

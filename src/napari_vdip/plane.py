@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from scipy.ndimage import shift
 
 from napari_vdip.images import Intensities
 from napari_vdip.kernels import centred
-from napari_vdip.latent import PIXEL_ROUNDS, restore
+from napari_vdip.latent import PIXEL_ROUNDS, restore, seen
 from napari_vdip.noise import noise_variance
-from napari_vdip.operators import blur, crop, size_of
+from napari_vdip.operators import blur, crop, extend, size_of
 from napari_vdip.posterior import (
     BATCH,
     flat_precision,
@@ -28,6 +29,7 @@ from napari_vdip.regularization import Regularization, regularization_of
 from napari_vdip.search import Search
 from napari_vdip.sharpness import psf_error_of, resolution_of, sharpness
 from napari_vdip.starts import sharpness_under
+from napari_vdip.widths import blurred, whole_gaussian
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +47,7 @@ WEIGHT_ROUNDS = 2
 UNRESOLVED = 0.05
 """Part of the mean squared gradient that the std map allows for everywhere (see `sparse_precision`). Chosen
 for its coverage on an image of Levin et al., two of cells and three specimens."""
-STD_STRENGTH = 1.5
+STD_STRENGTH = 1.25
 """Factor on the weights of the prior behind the std map. Without, the map is a sixth too large on images of
 Levin et al. and half too large on generated scenes, on which this was chosen; with it, it is right on the
 former and a sixth too large on the latter (root mean squares of std map and error)."""
@@ -188,11 +190,18 @@ class Plane:
         return self._restored(estimate, self._std(estimate) if self.settings.variational else None)
 
     def _std(self, estimate: Estimate) -> Tensor:
-        """Marginal standard deviation on the canvas, ``(1, C, H, W)``, for the estimate's kernel."""
+        """Marginal standard deviation on the canvas, ``(1, C, H, W)``, for the estimate's kernel.
+
+        It is that of what is seen of the structure, for which the image itself stands here.
+        """
         mean, kernel = estimate.posterior.mean, estimate.kernel
         residual = blur(mean, kernel) - self.image
         misfit = (residual.square() / self.variance).mean((-2, -1), keepdim=True).clamp_min(1)
         noise = (misfit * self.variance).sqrt()  # what the model does not explain is noise
+        resolution = resolution_of(kernel, self._sharpness_under(kernel), self.settings)
+        if resolution:
+            kernel = blurred(kernel, resolution)
+            mean = extend(mean, size_of(whole_gaussian(resolution, mean.device)))
         precision = flat_precision(mean, kernel, noise)
         if self.settings.prior == "sparse":
             variances, pooling = None, max(self.settings.pooling, LEAST_POOLING)
@@ -202,7 +211,9 @@ class Plane:
                 )
                 samples = precision.sample(torch.Size((BATCH, *mean.shape[1:])), self.rng)
                 variances = gradient_variances(samples)
-        return standard_deviation(precision, mean.shape, self.settings.samples, self.rng)
+        return standard_deviation(
+            precision, mean.shape, self.settings.samples, self.rng, partial(seen, resolution=resolution)
+        )
 
     def _noise(self, estimate: Estimate) -> float:
         """Root mean square of the residual, in [0, 1] units."""

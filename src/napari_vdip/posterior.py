@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,9 @@ from napari_vdip.operators import (
 )
 from napari_vdip.replay import replayed
 from napari_vdip.solvers import conjugate_gradients
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RANGE_PRECISION = 12.0
 """Precision of the uniform distribution on [0, 1], the range of the latent image, and its mean."""
@@ -234,10 +238,19 @@ def gradient_variances(samples: Tensor) -> tuple[Tensor, Tensor]:
     return down, right
 
 
-def standard_deviation(precision: Precision, shape: torch.Size, count: int, rng: torch.Generator) -> Tensor:
-    """Marginal standard deviation of each pixel of a ``(1, C, H, W)`` canvas, from `count` samples."""
-    total = torch.zeros(shape, device=precision.kernel.device)
+def standard_deviation(
+    precision: Precision,
+    shape: torch.Size,
+    count: int,
+    rng: torch.Generator,
+    seen: Callable[[Tensor], Tensor] = lambda sample: sample,
+) -> Tensor:
+    """Marginal standard deviation of each pixel of what is seen of a ``(1, C, H, W)`` canvas.
+
+    It is that of `count` samples, each of them as it is seen.
+    """
+    total: Tensor | float = 0.0
     for first in range(0, count, BATCH):
         batch = torch.Size((min(BATCH, count - first), *shape[1:]))
-        total += precision.sample(batch, rng).square().sum(0, keepdim=True)
-    return (total / count).sqrt()
+        total = total + seen(precision.sample(batch, rng)).square().sum(0, keepdim=True)
+    return torch.as_tensor(total / count).sqrt()
