@@ -367,6 +367,7 @@ def test_work_that_takes_a_gpu_goes_to_workers_that_declare_one():
         distributed.SpecCluster(workers=workers, scheduler=scheduler) as local,
         distributed.Client(local, set_as_default=False) as client,
     ):
+        client.wait_for_workers(len(workers))
         assert gpu_of(client, None) == gpu_of(client, "cuda") == {"GPU": 1.0}
         assert gpu_of(client, "cpu") == {}
         with Queue(client) as queue:
