@@ -147,16 +147,19 @@ def quality(dataset: str) -> Callable[[list[Row]], str]:
     return make
 
 
-def levin_images(rows: list[Row]) -> str:
-    """Return PSNR and SSIM of each Levin image with each preset and choice of windows."""
-    chosen = [row for row in rows if row.get("method") in PRESETS]
-    chosen = [row for row in chosen if row["dataset"] in ("levin", "levin31")]
-    runs = sorted(by(chosen, "method", "dataset"))
-    lines = []
-    for (image,), group in sorted(by(chosen, "image").items()):
-        cells = {(r["method"], r["dataset"]): f"{r['psnr']:.2f} / {r['ssim']:.4f}" for r in group}
-        lines.append([image, f"{group[0]['psnr_blurred']:.2f}", *(cells.get(run, "") for run in runs)])
-    return table(["image", "blurred", *(f"{method}, {dataset}" for method, dataset in runs)], lines)
+def each_image(*datasets: str) -> Callable[[list[Row]], str]:
+    """Make the table of PSNR and SSIM of each image with each preset."""
+
+    def make(rows: list[Row]) -> str:
+        chosen = [row for row in rows if row.get("method") in PRESETS and row["dataset"] in datasets]
+        runs = sorted(by(chosen, "method", "dataset"))
+        lines = []
+        for (image,), group in sorted(by(chosen, "image").items()):
+            cells = {(r["method"], r["dataset"]): f"{r['psnr']:.2f} / {r['ssim']:.4f}" for r in group}
+            lines.append([image, f"{group[0]['psnr_blurred']:.2f}", *(cells.get(run, "") for run in runs)])
+        return table(["image", "blurred", *(f"{method}, {dataset}" for method, dataset in runs)], lines)
+
+    return make
 
 
 def six_methods(rows: list[Row]) -> str:
@@ -464,7 +467,8 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
         name: quality(name)
         for name in ("levin", "levin31", "lai", "microscopy", "specimens", "biosr", "noise")
     },
-    "levin-images": levin_images,
+    "levin-images": each_image("levin", "levin31"),
+    "lai-images": each_image("lai"),
     "six-methods": six_methods,
     "specimens-images": specimens,
     "no-reference": no_reference,
