@@ -26,6 +26,7 @@ from napari_vdip.regularization import (
 from napari_vdip.scenes import gaussian_psf, specimen
 from napari_vdip.sharpness import SHARPEST
 from napari_vdip.widths import gaussian
+from test_refinement import pieces
 
 RESOLUTION = 0.3
 
@@ -107,12 +108,7 @@ def test_texture_leaves_noise_alone(rng, wrong):
 
 @pytest.mark.parametrize("wrong", [0.7, 1.0, 1.3])
 def test_edges_leave_more_than_noise(rng, wrong):
-    random, scene = np.random.default_rng(0), np.full((1, 1, 102, 102), 0.38)
-    for _ in range(51):
-        y, x = random.integers(0, 98, 2)
-        h, w = random.integers(3, 25, 2)
-        scene[..., y : y + h, x : x + w] = random.uniform(0.3, 0.7)
-    assert judged(torch.from_numpy(scene).float(), wrong, rng).misfit == SHARPEST
+    assert judged(pieces(102).float(), wrong, rng).misfit == SHARPEST
 
 
 def judged(latent_image, wrong, rng):
