@@ -66,6 +66,7 @@ def window(image: Path | None, psf_shape: int, output: Path) -> None:
         settle(1)
         while widget.check.busy:
             settle(1)
+        settle(1)  # what it has added is drawn after that
         viewer.screenshot(path, canvas_only=False, flash=False)
 
     photograph(output)
