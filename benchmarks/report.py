@@ -1,4 +1,4 @@
-"""Write the tables and plots of ``docs/benchmarks.md`` and ``docs/scaling.md`` from all results.
+"""Write the tables and plots of the documents from all results: benchmarks, scaling and reading results.
 
     python benchmarks/report.py [--results FOLDER] [--document FILE ...]
 
@@ -12,7 +12,7 @@ import argparse
 import itertools
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from napari_vdip.settings import METHODS, PRESETS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-DOCUMENTS = tuple(ROOT / "docs" / name for name in ("benchmarks.md", "scaling.md"))
+DOCUMENTS = tuple(ROOT / "docs" / name for name in ("benchmarks.md", "scaling.md", "reading-results.md"))
 NOTHING = "Not measured yet."
 MARKED = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 NAMES = {
@@ -68,6 +68,7 @@ ALT_TEXTS = {
     "reliability": "Empirical against nominal coverage",
     "collapse": "Kernels of DIP-Sparse and VDIP-Sparse over the steps, and at the end",
 }
+ANSWERS = ("good", "look closer", "do not trust")
 NO_REFERENCE = (("niqe", "NIQE", ".2f"), ("brisque", "BRISQUE", ".1f"), ("piqe", "PIQE", ".1f"))
 
 
@@ -456,6 +457,21 @@ def environments(runs: list[Row]) -> str:
     return table(["device", "processor", "versions", "seed", "days", "runs", "commits"], lines)
 
 
+def verdicts(kernel: str) -> Callable[[list[Row]], str]:
+    """Make the table of how often each answer was given, for kernels that were given or found."""
+
+    def make(rows: list[Row]) -> str:
+        chosen = [row for row in rows if row.get("part") == "verdict" and row["kernel"] == kernel]
+        lines = []
+        for (case,), group in by(chosen, "case").items():
+            answers, gains = Counter(row["answer"] for row in group), [row["gain"] for row in group]
+            counts = (str(answers[answer]) for answer in ANSWERS)
+            lines.append([case, str(len(group)), *counts, f"{min(gains):+.1f} to {max(gains):+.1f}"])
+        return table([f"kernel {kernel}", "images", *ANSWERS, "gain in dB"], lines)
+
+    return make
+
+
 def missing(runs: list[Row]) -> str:
     """Return which measures and methods were left out, and why."""
     reasons = {name: why for run in runs for name, why in run.get("missing", {}).items()}
@@ -484,6 +500,8 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "ways": ways,
     "worker": worker,
     "kill": kill,
+    "verdict-given": verdicts("given"),
+    "verdict-found": verdicts("found"),
 }
 
 

@@ -12,8 +12,20 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 KEY = (
-    *("dataset", "image", "method", "preset", "crop", "seed", "part", "image_side", "psf_side", "device"),
-    *("prior_weight", "variational", "workers", "planes", "way", "shape", "drawn"),
+    *(
+        "dataset",
+        "image",
+        "kernel",
+        "method",
+        "preset",
+        "crop",
+        "seed",
+        "part",
+        "image_side",
+        "psf_side",
+        "device",
+    ),
+    *("prior_weight", "variational", "workers", "planes", "way", "shape", "drawn", "case"),
 )
 
 

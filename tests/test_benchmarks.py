@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from scipy.signal import fftconvolve
 from skimage.io import imsave
 
 from napari_vdip import Settings
@@ -33,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
     report,
     scaling,
     speed,
+    verdict,
     ways,
 ) = (
     importlib.import_module(name)
@@ -49,6 +52,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
         "report",
         "scaling",
         "speed",
+        "verdict",
         "ways",
     )
 )
@@ -303,6 +307,33 @@ def test_kills_reach_the_report(tmp_path):
     report.main(["--results", str(path.parent), "--document", str(document)])
     assert document.read_text().count(", kill ") == len(row["kills"])
     assert "| latent, std, psf |" in document.read_text()
+
+
+def test_verdicts_reach_the_report(tmp_path):
+    path = tmp_path / "results" / "verdict.json"
+    (row,) = verdict.main(["--quick", "--only", "40", "--json", str(path), "--device", "cpu"]).rows
+    assert (row["kernel"], row["case"], row["image"], row["answer"]) == (
+        "given", "40 photons", "cells", "look closer",
+    )  # fmt: skip
+    assert any("variance of its noise" in reason for reason in row["reasons"])
+    document = tmp_path / "reading-results.md"
+    document.write_text("<!-- begin verdict-given -->\n<!-- end verdict-given -->")
+    report.main(["--results", str(path.parent), "--document", str(document)])
+    assert (
+        f"| 40 photons | 1 | 0 | 1 | 0 | {row['gain']:+.1f} to {row['gain']:+.1f} |" in document.read_text()
+    )
+
+
+def test_the_trials_of_the_verdict_know_what_they_restore():
+    for trial in chain(verdict.given(), verdict.found()):
+        assert trial.blurred.shape == trial.truth.shape == (verdict.SIDE, verdict.SIDE)
+        assert (trial.psf is None) == (trial.kernel == "found")
+        assert trial.psf is None or trial.psf.sum() == pytest.approx(1)
+    right = next(verdict.given())
+    convolved = fftconvolve(right.truth, right.psf, "same")
+    inside = (slice(8, -8),) * 2
+    noise = (right.blurred - convolved)[inside] / np.sqrt(convolved + verdict.READOUT**2)[inside]
+    assert noise.std() == pytest.approx(1, abs=0.05)
 
 
 def test_what_the_window_draws_has_a_line_each_in_the_report(tmp_path):
