@@ -104,7 +104,7 @@ def settle() -> None:
 
     Else they do a few events later, and meanwhile are seen squeezed into that of before.
     """
-    QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
+    QCoreApplication.sendPostedEvents(None, int(QEvent.Type.LayoutRequest))
 
 
 def scrolling(*widgets: QWidget) -> QScrollArea:
