@@ -12,20 +12,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 KEY = (
-    *(
-        "dataset",
-        "image",
-        "kernel",
-        "method",
-        "preset",
-        "crop",
-        "seed",
-        "part",
-        "image_side",
-        "psf_side",
-        "device",
-    ),
-    *("prior_weight", "variational", "workers", "planes", "way", "shape", "drawn", "case"),
+    *("dataset", "image", "method", "preset", "crop", "seed", "part", "image_side", "psf_side", "device"),
+    *("prior_weight", "variational", "workers", "planes", "way", "shape", "drawn", "kernel", "case"),
 )
 
 
