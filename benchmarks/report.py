@@ -24,6 +24,7 @@ from rows import Row, by, calibrated, collapses, part, quality_rows, read
 from speed import exponents
 
 from napari_vdip.settings import METHODS, PRESETS
+from napari_vdip.verdict import ANSWERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -68,7 +69,6 @@ ALT_TEXTS = {
     "reliability": "Empirical against nominal coverage",
     "collapse": "Kernels of DIP-Sparse and VDIP-Sparse over the steps, and at the end",
 }
-ANSWERS = ("good", "look closer", "do not trust")
 NO_REFERENCE = (("niqe", "NIQE", ".2f"), ("brisque", "BRISQUE", ".1f"), ("piqe", "PIQE", ".1f"))
 
 
