@@ -105,7 +105,7 @@ def restore(
 
 
 def seen(structure: Tensor, resolution: float) -> Tensor:
-    """Show structure ``(n, C, H, W)`` at a resolution in pixels, on the canvas without what that mixes in."""
+    """Show structure ``(n, C, H, W)`` at a resolution in pixels, without the border that this mixes in."""
     return blur(structure, whole_gaussian(resolution, structure.device)) if resolution else structure
 
 
