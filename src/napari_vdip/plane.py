@@ -49,7 +49,7 @@ UNRESOLVED = 0.05
 for its coverage on an image of Levin et al., two of cells and three specimens."""
 STD_STRENGTH = 1.25
 """Factor on the weights of the prior behind the std map. With it, the root mean square of the map is 1.05
-times that of the error on average, on images of Levin et al. and on the generated scenes it was chosen on."""
+times that of the error, on average over images of Levin et al. and the generated scenes it was chosen on."""
 LEAST_POOLING = 1.0
 """Distance in pixels over which neighbours share the std map's weights at least: alone, a weight is as
 uncertain as what it is to tell."""
