@@ -48,8 +48,8 @@ UNRESOLVED = 0.05
 """Part of the mean squared gradient that the std map allows for everywhere (see `sparse_precision`). Chosen
 for its coverage on an image of Levin et al., two of cells and three specimens."""
 STD_STRENGTH = 1.25
-"""Factor on the weights of the prior behind the std map. With it, the root mean square of the map is 1.05
-times that of the error, on average over images of Levin et al. and the generated scenes it was chosen on."""
+"""Factor on the weights of the prior behind the std map, chosen on generated scenes. With it, the root mean
+square of the map is 1.05 times that of the error, on average over these and images of Levin et al."""
 LEAST_POOLING = 1.0
 """Distance in pixels over which neighbours share the std map's weights at least: alone, a weight is as
 uncertain as what it is to tell."""
