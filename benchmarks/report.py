@@ -375,20 +375,17 @@ def size_of(row: Row) -> str:
 
 
 def calibration(rows: list[Row]) -> str:
-    """Return coverage and rank correlation of every scene, and their means."""
-    lines = [
-        [
-            row["image"],
-            f"{row['covered']:.3f}",
-            f"{row['rank_correlation']:.3f}",
-            f"{row['rms_std'] / row['rms_error']:.2f}",
-            f"{row['psnr']:.2f}",
+    """Return coverage and rank correlation of every scene, and means of each seed and of Levin's images."""
+    lines = []
+    chosen = [{**row, "files": row["dataset"] == "levin"} for row in calibrated(rows)]
+    for (files, seed), group in by(chosen, "files", "seed").items():
+        of = "Levin et al." if files else f"seed {seed}"
+        values = [
+            (r["covered"], r["rank_correlation"], r["rms_std"] / r["rms_error"], r["psnr"]) for r in group
         ]
-        for row in calibrated(rows)
-    ]
-    if lines:
-        averages = np.mean([[float(cell) for cell in line[1:]] for line in lines], 0)
-        lines.append(["**mean**", *(f"{value:.3f}" for value in averages)])
+        names = [row["image"] if files else f"{row['image']}, {of}" for row in group]
+        for name, line in zip([*names, f"**mean, {of}**"], [*values, np.mean(values, 0)], strict=True):
+            lines.append([name, *(f"{v:.3f}" for v in line[:2]), *(f"{v:.2f}" for v in line[2:])])
     return table(
         ["scene", "covered by ±1.96 std", "rank correlation", "rms std / rms error", "PSNR"], lines
     )
