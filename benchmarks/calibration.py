@@ -8,13 +8,11 @@ folder the images of Levin et al. as well. Errors are taken after alignment.
 
 from __future__ import annotations
 
-import os
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import Results, changes_of, environment, parser_for, results_path
+from common import Results, add_data_folder, changes_of, environment, parser_for, results_path
 from datasets import Case, from_scene, levin
 from scipy.stats import norm, spearmanr
 
@@ -33,8 +31,7 @@ PSFS = {"gauss11": gaussian_psf(11, 1.8), "airy15": airy_psf(15, 3.5)}
 def main(argv: Sequence[str] | None = None) -> Results:
     """Run from the command line."""
     parser = parser_for(__doc__)
-    folder = os.environ.get("NAPARI_VDIP_DATA")
-    parser.add_argument("--data", type=Path, default=Path(folder) if folder else None)
+    add_data_folder(parser)
     parser.add_argument("--only", nargs="*", help="parts of names of scenes; all if not given")
     arguments = parser.parse_args(argv)
     path = results_path(arguments, "calibration")

@@ -40,6 +40,12 @@ def parser_for(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def add_data_folder(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the folder of images of others, which the environment may name."""
+    folder = os.environ.get("NAPARI_VDIP_DATA")
+    parser.add_argument("--data", type=Path, default=Path(folder) if folder else None)
+
+
 def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the changes to a preset that the command line asks for."""
     changes: dict[str, Any] = {"seed": arguments.seed}

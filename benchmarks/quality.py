@@ -8,15 +8,13 @@ need none. Rows are written one by one as JSON, with a mean for each dataset and
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import defaultdict
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import Results, changes_of, environment, parser_for, results_path
+from common import Results, add_data_folder, changes_of, environment, parser_for, results_path
 from datasets import DATASETS, GENERATED, Case, downsampled, luma
 from noreference import reasons, scores
 from peers import PEERS, Restoration, rl_true
@@ -65,8 +63,7 @@ MEANS = (
 def main(argv: Sequence[str] | None = None) -> Results:
     """Run from the command line."""
     parser = parser_for(__doc__)
-    folder = os.environ.get("NAPARI_VDIP_DATA")
-    parser.add_argument("--data", type=Path, default=Path(folder) if folder else None)
+    add_data_folder(parser)
     parser.add_argument("--datasets", nargs="*", choices=tuple(DATASETS))
     parser.add_argument("--methods", nargs="*", choices=all_methods(), default=DEFAULT_METHODS)
     parser.add_argument("--only", nargs="*", help="parts of names of images; all if not given")

@@ -8,14 +8,12 @@ with a data folder scene 1 of Levin et al. as well. The gain is that over the bl
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import Results, changes_of, environment, parser_for, results_path
+from common import Results, add_data_folder, changes_of, environment, parser_for, results_path
 from datasets import levin
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -28,6 +26,7 @@ from napari_vdip.scenes import aberrated_psf, airy_psf, cells, gaussian_psf, spe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 Array = NDArray[np.floating]
 KINDS = ("cells", "filaments", "nuclei", "beads")
@@ -73,8 +72,7 @@ class Trial:
 def main(argv: Sequence[str] | None = None) -> Results:
     """Run from the command line."""
     parser = parser_for(__doc__)
-    folder = os.environ.get("NAPARI_VDIP_DATA")
-    parser.add_argument("--data", type=Path, default=Path(folder) if folder else None)
+    add_data_folder(parser)
     parser.add_argument("--only", nargs="*", help="parts of names of cases; all if not given")
     arguments = parser.parse_args(argv)
     path = results_path(arguments, "verdict")
