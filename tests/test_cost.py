@@ -19,6 +19,7 @@ import napari_vdip.rates as rates
 import napari_vdip.refinement as refinement
 import napari_vdip.regularization as regularization
 from napari_vdip import Settings, deconvolve
+from napari_vdip.bentness import TURNS, UPDATES
 from napari_vdip.candidate import Candidate
 from napari_vdip.cli import app
 from napari_vdip.cost import Cost, among, expected_cost, one_after_the_other
@@ -27,12 +28,13 @@ from napari_vdip.posterior import BATCH, Precision
 from napari_vdip.power import Power
 from napari_vdip.prediction import ROUNDS, HeldOut
 from napari_vdip.rates import Measured, Rate
+from napari_vdip.refinement import rounds_of
 from napari_vdip.regularization import MOST
 from napari_vdip.sharpness import ROUND
 from napari_vdip.stack import plan
 from napari_vdip.tensor_memory import TensorCount, peak_memory
 from napari_vdip.widths import FINE, TRIALS
-from napari_vdip.workload import IMPLAUSIBLE, PLAUSIBLE, parts_of_plane, parts_of_run
+from napari_vdip.workload import PLAUSIBLE, parts_of_plane, parts_of_run
 
 pytestmark = pytest.mark.usefixtures("few_solver_steps")
 
@@ -160,26 +162,30 @@ def test_the_work_is_what_a_run_does(done, shape, axes, changes, sharp):
     if made and sharp == 1:
         again = TRIALS + PLAUSIBLE - made
         assert 0 <= again <= FINE  # the widest is met again if it is the best
-        fewer = ROUNDS * ((PLAUSIBLE - IMPLAUSIBLE) / 2 - again)
-        work.update({"mean": fewer, "sample": fewer})
+        more = ROUNDS * (PLAUSIBLE / 2 - again - 4 * TURNS / 2)  # than with half of a plausible kernel
+        work.update({"mean": more, "sample": more, "kernel": -4 * UPDATES / 2})
     assert work == {**done, **{stage: steps[stage] for stage in ("prefit", "search") if steps[stage]}}
 
 
-@pytest.mark.parametrize(("width", "predictions"), [(0.0, PLAUSIBLE), (np.inf, IMPLAUSIBLE)])
-def test_predictions_are_those_of_a_plausible_and_of_an_implausible_kernel(
-    done, monkeypatch, width, predictions
+@pytest.mark.parametrize(
+    ("width", "predictions", "updates"), [(0.0, PLAUSIBLE, 0), (np.inf, 4 * TURNS, 4 * UPDATES)]
+)
+def test_a_plausible_kernel_is_compared_and_a_wider_one_is_found_anew_and_turned(
+    done, monkeypatch, width, predictions, updates
 ):
     monkeypatch.setattr(Power, "width_of", lambda power, kernel: width)
     monkeypatch.setattr(refinement, "sharpness", lambda image, variance: 1.0)
-    monkeypatch.setattr("napari_vdip.comparison.BENT", np.inf)
+    monkeypatch.setattr("napari_vdip.bentness.BENT", np.inf)
     monkeypatch.setattr("napari_vdip.comparison.CLEARER", np.inf)
-    deconvolve(picture(), SMALL.replace(refinements=2 * TRIALS + 1), device="cpu")
+    settings = SMALL.replace(refinements=2 * TRIALS + 1)
+    deconvolve(picture(), settings, device="cpu")
     assert predictions + TRIALS - FINE <= done["prediction"] <= predictions + TRIALS
+    assert done["kernel"] == rounds_of(settings)[0] + updates
 
 
 @pytest.mark.parametrize("steps", [1, 0])
 def test_rounds_at_smaller_scales_are_on_canvases_of_their_size(steps, sharp, monkeypatch):
-    settings = SMALL.replace(psf_shape=9, steps=steps, refinements=90)
+    settings = SMALL.replace(psf_shape=9, steps=steps, refinements=90, gaussians=False)
     pixels = []
     original = Candidate.advance
 

@@ -1,27 +1,20 @@
-"""What pixels that are left out tell of a kernel: whether it is bent, or has haze."""
+"""What pixels that are left out tell of a kernel: whether it has haze."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-
 from napari_vdip.detail import detail, most_detailed
-from napari_vdip.operators import Size, size_of
+from napari_vdip.operators import size_of
 from napari_vdip.support import cleared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from napari_vdip.operators import Size
     from napari_vdip.prediction import HeldOut
+    from napari_vdip.tiling import Region
 
-TURNS = 4
-"""Quarters of a turn after which a kernel is itself again."""
-BENT = 3.0
-"""Standard errors by which a kernel has to predict better than the same turned by quarters of a turn to be
-taken for bent. All pass the same frequencies, which decide where other kernels are compared."""
 HAZES = (0.6, 0.5, 0.4, 0.3, 0.2)
 """Parts of its maximum below which entries of a kernel may be haze (see `support_of`), largest first. Not
 less: the faint end of a blur would go."""
@@ -33,17 +26,6 @@ it."""
 JUDGED = 256
 """Side in pixels, or two windows of the kernel, of the part of an image that tells all this, the one with
 the most detail: twenty predictions of the whole would take most of the time of a run."""
-
-
-def is_bent(kernel: Tensor, held_out: HeldOut) -> bool:
-    """Whether a kernel ``(1, 1, kh, kw)`` predicts better than if turned by quarters, and not by chance."""
-    height, width = size_of(kernel)
-    rows, columns = ((max(height, width) - side) // 2 for side in (height, width))
-    square = F.pad(kernel, (columns, columns, rows, rows))
-    upright, *turned = (held_out.predict(square.rot90(quarters, (-2, -1))) for quarters in range(TURNS))
-    densities = torch.stack([prediction.densities for prediction in turned]).mean(0)
-    gain, error = upright.advantage(replace(upright, densities=densities))
-    return gain > BENT * error
 
 
 def without_haze(kernel: Tensor, held_out: HeldOut) -> Tensor:
@@ -63,8 +45,13 @@ def without_haze(kernel: Tensor, held_out: HeldOut) -> Tensor:
 
 def judged_part(image: Tensor, variance: Tensor, window: Size) -> tuple[Tensor, Tensor]:
     """Return the part of an image ``(1, C, Y, X)`` with the most detail, and the variance of its noise."""
-    region, _ = most_detailed(detail(image, variance), judged_size(size_of(image), window))
+    region = judged_region(image, variance, window)
     return image[..., *region], variance[..., *region]
+
+
+def judged_region(image: Tensor, variance: Tensor, window: Size) -> Region:
+    """Rows and columns of that part."""
+    return most_detailed(detail(image, variance), judged_size(size_of(image), window))[0]
 
 
 def judged_size(size: Size, window: Size) -> Size:

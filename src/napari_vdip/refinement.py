@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from napari_vdip.bentness import is_bent
 from napari_vdip.candidate import Candidate, annealed
 from napari_vdip.checkpoint import fill
 from napari_vdip.coarse_to_fine import Start, from_coarse_to_fine
-from napari_vdip.comparison import LEFT_OUT, is_bent, judged_part, without_haze
+from napari_vdip.comparison import LEFT_OUT, judged_part, judged_region, without_haze
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
@@ -272,7 +273,7 @@ class Refinement:
                 gaussian = next(trying)
             yield self._estimate(mean, kernel, variance, "comparison")
         with torch.no_grad():
-            plausible = power.width_of(kernel) <= power.widest() or is_bent(kernel, tests[0])
+            plausible = power.width_of(kernel) <= power.widest() or self._is_bent(found)
             if plausible:
                 kernel = without_haze(kernel, tests[0])
         gains, errors = list[float](), list[float]()
@@ -284,6 +285,15 @@ class Refinement:
                 errors.append(error)
             yield self._estimate(mean, kernel, variance, "comparison")
         return kernel if sum(gains) > math.hypot(*errors) else gaussian.kernel
+
+    def _is_bent(self, found: Answer) -> bool:
+        """Whether the kernel that was found is bent, by the part of the image with the most detail."""
+        window, floor = self._settings.psf_shape, self._floor(self._starts[0])
+        rows, columns = region = judged_region(self._image, self._variance, window)
+        height, width = (side - 1 for side in window)
+        mean = found.mean[..., rows.start : rows.stop + height, columns.start : columns.stop + width]
+        image, variance = self._image[..., *region], self._variance[..., *region]
+        return is_bent(image, variance, mean, found.kernel, floor, self._settings.pooling, self._rng)
 
     def _held_out(self, gap: int, part: float) -> HeldOut:
         """Return what tells of kernels: the image, or its most detailed part, with some of it left out."""

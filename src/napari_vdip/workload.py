@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from napari_vdip import scales
+from napari_vdip.bentness import TURNS, UPDATES
 from napari_vdip.coarse_to_fine import at_scale
-from napari_vdip.comparison import HAZES, TURNS, judged_size
+from napari_vdip.comparison import HAZES, judged_size
 from napari_vdip.half_resolution import halved_window
 from napari_vdip.mosaic import is_large, search_size, tile_layout
 from napari_vdip.plane import WEIGHT_ROUNDS
@@ -43,8 +44,8 @@ Units = dict[Unit, float]
 """How often each is done."""
 
 
-IMPLAUSIBLE, PLAUSIBLE = TURNS, 1 + len(HAZES) + 2 * len(GAPS)
-"""Predictions of a free kernel that is wider than the image's power allows, and of one that is not."""
+PLAUSIBLE = 1 + len(HAZES) + 2 * len(GAPS)
+"""Predictions of a free kernel that is no wider than the image's power allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +131,8 @@ def parts_of_search(size: Size, settings: Settings, sharp: float, colour: bool) 
     """Return what the search and the refinement that follows take, at full resolution last.
 
     What an image without fine detail takes depends on its kernel, which nobody knows before. It is taken
-    for a spot. How often it is predicted, turned if it is implausible, and else without haze and beside a
-    Gaussian, is the mean of both.
+    for a spot. Half of them are as wide as the image allows, and are predicted without haze and beside a
+    Gaussian; half are wider, and it is asked whether they are bent.
     """
     window = settings.psf_shape
     units: Units = {"prefit": settings.prefit_steps, "search": settings.network_steps}
@@ -140,7 +141,6 @@ def parts_of_search(size: Size, settings: Settings, sharp: float, colour: bool) 
     kernel, half, comparisons, _ = rounds_of(settings, sharp)
     starts = len(starts_of(settings, sharp, colour))
     going_on = starts if sharp > ROUND else 1
-    compared = TRIALS + (IMPLAUSIBLE + PLAUSIBLE) / 2
     shown = math.ceil(kernel / SHOWN) * (2 if going_on > 1 else 1)  # of the first, and then of another
     updates = updates_of(sharp)
     units |= {"kernel": going_on * kernel, "mean": shown + 1 + updates, "sample": updates}
@@ -152,8 +152,18 @@ def parts_of_search(size: Size, settings: Settings, sharp: float, colour: bool) 
     if half:
         smaller = halved_window(window)
         coarser.append(Part((size[0] // 2, size[1] // 2), smaller, 1, {"kernel": half}))
-    predicted = [Part(judged_size(size, window), window, 1, predictions(compared))] if comparisons else []
-    return [*coarser, *predicted, judging(size, window, sharp), Part(size, window, 1, units)]
+    compared = comparing(size, window) if comparisons else []
+    return [*coarser, *compared, judging(size, window, sharp), Part(size, window, 1, units)]
+
+
+def comparing(size: Size, window: Size) -> list[Part]:
+    """Return what it takes to compare a free kernel with Gaussians, see `parts_of_search`."""
+    height, width = judged = judged_size(size, window)
+    quarter = math.ceil(height / 2), math.ceil(width / 2)
+    return [
+        Part(judged, window, 1, predictions(TRIALS + PLAUSIBLE / 2) | {"kernel": 4 * UPDATES / 2}),
+        Part(quarter, window, 4, predictions(TURNS / 2)),
+    ]
 
 
 def judging(size: Size, window: Size, sharp: float) -> Part:
