@@ -241,10 +241,11 @@ def stages(rows: list[Row]) -> str:
 
 
 def scaling(rows: list[Row]) -> str:
-    """Return seconds per step and memory at each size."""
+    """Return seconds and memory at each size."""
     lines = [
         [
             size_of(row),
+            f"{seconds:.1f}" if (seconds := row.get("seconds")) else "",
             ", ".join(f"{1000 * s:.0f} {stage}" for stage, s in row["seconds_per_step"].items()),
             f"{row['finish_seconds']:.1f}",
             f"{row['peak_memory'] / 1e9:.2f}",
@@ -253,7 +254,7 @@ def scaling(rows: list[Row]) -> str:
         for name in ("images", "psfs")
         for row in part(rows, name)
     ]
-    return table(["", "ms per step", "s at the end", "GB of memory", "GB on the GPU"], lines)
+    return table(["", "s for all", "ms per step", "s at the end", "GB of memory", "GB on the GPU"], lines)
 
 
 def growth(rows: list[Row]) -> str:

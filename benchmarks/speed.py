@@ -4,7 +4,8 @@
 
 ``versus``: a whole run of the preset, between whose steps the `paper` preset takes some of its own, so that
 both meet the same machine; the whole `paper` run is projected from them. ``curve``: quality against time on
-a scene with known truth. ``images`` and ``psfs``: a few steps at each size, each in a process of its own.
+a scene with known truth. ``images`` and ``psfs``: a run at each size, each in a process of its own; of the
+networks, where a preset has them, and of what follows, a few steps.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ PSF_SIDES = (11, 21, 31, 51, 71, 101)
 SIDE, PSF_SIDE = 256, 31
 """Sides in pixels of the image and the window that stay where the other changes: the paper's."""
 STEPS = 4
-"""Steps at each size besides the first, which is slower than the others and left out."""
+"""Steps of the networks at each size besides the first, which is slower than the others and left out."""
 PAPER_STEPS = {"steps": 10, "prefit_steps": 4}
 """The published schedule in miniature: the same stages in about the same proportions."""
 CURVE_PSF_SIDE = 21
@@ -208,7 +209,7 @@ def in_own_process(preset: str, changes: dict[str, Any], *sizes: Any) -> dict[st
 def probe(
     preset: str, changes: dict[str, Any], image_side: int, psf_side: int, device: str | None
 ) -> dict[str, Any]:
-    """Time a few steps of each stage and the end of the run, and note the peak of memory."""
+    """Time a run, or a few steps of each stage where there are networks, and note the peak of memory."""
     import torch
 
     from napari_vdip.deconvolution import run
@@ -220,7 +221,9 @@ def probe(
     few = {**changes, "psf_shape": psf_side, "steps": STEPS + 1}
     if preset == "paper":
         few["prefit_steps"] = STEPS
-    steps = timed(run(image, Settings.preset(preset, **few), device=device))
+    settings = Settings.preset(preset, **few)
+    whole = not settings.network_steps
+    steps = timed(run(image, settings, device=device))
     answer = None
     while True:
         try:
@@ -230,9 +233,11 @@ def probe(
             break
         watch.lap(progress)
         stage = progress.estimate.stage
-        answer = True if stage != "search" and len(watch.seconds[stage]) > STEPS else None  # stops the run
+        enough = not whole and stage != "search" and len(watch.seconds[stage]) > STEPS
+        answer = True if enough else None  # stops the run
     on_gpu = progress.estimate.kernel.device.type == "cuda"
     return {
+        "seconds": seconds if whole else None,
         "seconds_per_step": watch.per_step,
         "finish_seconds": seconds - progress.seconds,
         "peak_memory": peak_memory(),
