@@ -218,11 +218,10 @@ def probe(
     image = np.tile(tile, (math.ceil(image_side / 64),) * 2)[:image_side, :image_side]
     watch = Stopwatch()
     before = peak_memory()
-    few = {**changes, "psf_shape": psf_side, "steps": STEPS + 1}
-    if preset == "paper":
-        few["prefit_steps"] = STEPS
-    settings = Settings.preset(preset, **few)
+    settings = Settings.preset(preset, **{**changes, "psf_shape": psf_side})
     whole = not settings.network_steps
+    if not whole:
+        settings = settings.replace(steps=STEPS + 1, prefit_steps=min(settings.prefit_steps, STEPS))
     steps = timed(run(image, settings, device=device))
     answer = None
     while True:
