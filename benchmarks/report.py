@@ -258,9 +258,9 @@ def scaling(rows: list[Row]) -> str:
 
 
 def growth(rows: list[Row]) -> str:
-    """Return the exponents fitted to the seconds per step."""
+    """Return the exponents fitted to the seconds of a step and of a whole run."""
     lines = [
-        [place, label, stage, f"{value:.2f}"]
+        [place, label, stage if stage == "whole run" else f"a step, {stage}", f"{value:.2f}"]
         for name, over, label in (
             ("images", "image_side", "pixels"),
             ("psfs", "psf_side", "side of the PSF"),
@@ -268,7 +268,7 @@ def growth(rows: list[Row]) -> str:
         for (place,), group in by(part(rows, name), "place").items()
         for stage, value in exponents(group, over).items()
     ]
-    return table(["", "seconds per step against", "stage", "exponent"], lines)
+    return table(["", "seconds against", "of", "exponent"], lines)
 
 
 def estimate(rows: list[Row]) -> str:

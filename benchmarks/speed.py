@@ -255,19 +255,20 @@ def peak_memory() -> int:
 
 
 def exponents(rows: list[dict[str, Any]], over: str) -> dict[str, float]:
-    """Fit a power law of seconds per step for each stage: over pixels, or over the kernel's side.
+    """Fit power laws of the seconds of steps and whole runs: over pixels, or over the kernel's side.
 
     Of an image larger than the search area a step does no more than of one as large.
     """
-    rows = [row for row in rows if row["image_side"] <= Settings().search_area]
-    stages = sorted({stage for row in rows for stage in row["seconds_per_step"]})
+    points: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+    for row in rows:
+        if row["image_side"] <= Settings().search_area:
+            whole = {"whole run": row["seconds"]} if row.get("seconds") else {}
+            for stage, seconds in (row["seconds_per_step"] | whole).items():
+                points[stage].append((row[over], seconds))
     fits = {}
-    for stage in stages:
-        points = [
-            (row[over], row["seconds_per_step"][stage]) for row in rows if stage in row["seconds_per_step"]
-        ]
-        if len(points) > 1:
-            sides, seconds = np.array(points).T
+    for stage, measured in sorted(points.items()):
+        if len(measured) > 1:
+            sides, seconds = np.array(measured).T
             fits[stage] = power_law(sides**2 if over == "image_side" else sides, seconds)
     return fits
 
