@@ -19,7 +19,7 @@ import napari_vdip.rates as rates
 import napari_vdip.refinement as refinement
 import napari_vdip.regularization as regularization
 from napari_vdip import Settings, deconvolve
-from napari_vdip.bentness import TURNS, UPDATES
+from napari_vdip.bentness import QUARTERS, TURNS, UPDATES
 from napari_vdip.candidate import Candidate
 from napari_vdip.cli import app
 from napari_vdip.cost import Cost, among, expected_cost, one_after_the_other
@@ -162,13 +162,16 @@ def test_the_work_is_what_a_run_does(done, shape, axes, changes, sharp):
     if made and sharp == 1:
         again = TRIALS + PLAUSIBLE - made
         assert 0 <= again <= FINE  # the widest is met again if it is the best
-        more = ROUNDS * (PLAUSIBLE / 2 - again - 4 * TURNS / 2)  # than with half of a plausible kernel
-        work.update({"mean": more, "sample": more, "kernel": -4 * UPDATES / 2})
+        more = ROUNDS * (
+            PLAUSIBLE / 2 - again - QUARTERS * TURNS / 2
+        )  # than with half of a plausible kernel
+        work.update({"mean": more, "sample": more, "kernel": -QUARTERS * UPDATES / 2})
     assert work == {**done, **{stage: steps[stage] for stage in ("prefit", "search") if steps[stage]}}
 
 
 @pytest.mark.parametrize(
-    ("width", "predictions", "updates"), [(0.0, PLAUSIBLE, 0), (np.inf, 4 * TURNS, 4 * UPDATES)]
+    ("width", "predictions", "updates"),
+    [(0.0, PLAUSIBLE, 0), (np.inf, QUARTERS * TURNS, QUARTERS * UPDATES)],
 )
 def test_a_plausible_kernel_is_compared_and_a_wider_one_is_found_anew_and_turned(
     done, monkeypatch, width, predictions, updates

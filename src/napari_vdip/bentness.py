@@ -17,6 +17,8 @@ from napari_vdip.prediction import UNSEEN, HeldOut
 if TYPE_CHECKING:
     from torch import Tensor
 
+QUARTERS = 4
+"""Parts of an image, each of which is predicted by what the others tell."""
 UPDATES = 5
 """Updates of a kernel without a quarter of its image, in which it forgets the noise there."""
 TURNS = 4

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from napari_vdip import scales
-from napari_vdip.bentness import TURNS, UPDATES
+from napari_vdip.bentness import QUARTERS, TURNS, UPDATES
 from napari_vdip.coarse_to_fine import at_scale
 from napari_vdip.comparison import HAZES, judged_size
 from napari_vdip.half_resolution import halved_window
@@ -161,8 +161,8 @@ def comparing(size: Size, window: Size) -> list[Part]:
     height, width = judged = judged_size(size, window)
     quarter = math.ceil(height / 2), math.ceil(width / 2)
     return [
-        Part(judged, window, 1, predictions(TRIALS + PLAUSIBLE / 2) | {"kernel": 4 * UPDATES / 2}),
-        Part(quarter, window, 4, predictions(TURNS / 2)),
+        Part(judged, window, 1, predictions(TRIALS + PLAUSIBLE / 2) | {"kernel": QUARTERS * UPDATES / 2}),
+        Part(quarter, window, QUARTERS, predictions(TURNS / 2)),
     ]
 
 
