@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from napari_vdip import replay
 from napari_vdip.candidate import Candidate
 from napari_vdip.devices import release_memory
-from napari_vdip.operators import blur, extend
-from napari_vdip.posterior import sparse_precision
+from napari_vdip.operators import blur, extend, size_of
+from napari_vdip.posterior import _sample, gradient_variances, sparse_precision
 from napari_vdip.replay import replayed
 from napari_vdip.widths import gaussian
 
@@ -45,11 +45,17 @@ def rounds_on(image, floor, count=1):
     kernel = gaussian(1.0, (7, 7), image.device)
     noise = torch.full_like(image, 1e-4)
     candidate = Candidate(image, extend(image, (7, 7)), kernel, floor)
-    mean = extend(image, (7, 7))
+    mean, samples = extend(image, (7, 7)), None
+    height, width = size_of(mean)
+    sizes = (size_of(image), (height - 1, width), (height, width - 1), (height, width))
+    numbers = [torch.arange(2.0 * h * w, device=image.device).sin().view(2, 1, h, w) for h, w in sizes]
     for _ in range(count):
         candidate.advance(noise)
-        mean = sparse_precision(mean, candidate.kernel, noise.sqrt(), pooling=1.0).mean(image, mean)
-    return candidate.kernel, candidate.mean, candidate.variance, mean
+        variances = None if samples is None else gradient_variances(samples)
+        precision = sparse_precision(mean, candidate.kernel, noise.sqrt(), variances, pooling=1.0)
+        mean = precision.mean(image, mean)
+        samples = _sample(candidate.kernel, noise.sqrt(), *precision.weights, 0.0, *numbers)
+    return candidate.kernel, candidate.mean, candidate.variance, mean, samples
 
 
 def test_what_is_recorded_reads_no_tensor_into_python_and_draws_no_random_numbers():

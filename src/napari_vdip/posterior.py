@@ -91,27 +91,23 @@ class Precision:
 
     def solve(self, right_side: Tensor, start: Tensor, steps: int = SOLVER_STEPS) -> Tensor:
         """Solve ``P x = right_side`` by preconditioned conjugate gradients, each channel by itself."""
-        return _solved(self.kernel, self.noise, *self.weights, self.pull, right_side, start, steps)
+        average_inverse = 1 / self.average_spectrum()
+
+        def precondition(r: Tensor) -> Tensor:
+            return self.blur.filtered(r, average_inverse)
+
+        return conjugate_gradients(self.__matmul__, precondition, right_side, start, steps)
 
     def mean(self, image: Tensor, start: Tensor) -> Tensor:
         """Mean of the posterior, ``(1, C, H, W)``, of an image ``(1, C, Y, X)``."""
-        evidence = self.blur.adjoint(self.confidence * image)
-        return self.solve(evidence + RANGE_PRECISION * RANGE_MEAN + self.pull * self.level, start)
+        return _mean(self.kernel, self.noise, *self.weights, self.pull, self.level, image, start)
 
     def sample(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
         """Draw deviations from the mean of a shape ``(n, C, H, W)``, with the covariance ``1 / P``."""
-
-        def normal(height: int, width: int) -> Tensor:
-            return torch.randn((*shape[:2], height, width), generator=rng, device=rng.device)
-
         height, width = shape[-2:]
-        data = self.blur.adjoint(normal(*size_of(self.noise)) / self.noise)
-        prior = gradient_adjoint(
-            self.weights[0].sqrt() * normal(height - 1, width),
-            self.weights[1].sqrt() * normal(height, width - 1),
-        )
-        right_side = data + prior + (RANGE_PRECISION + self.pull) ** 0.5 * normal(height, width)
-        return self.solve(right_side, torch.zeros_like(right_side))
+        sizes = (size_of(self.noise), (height - 1, width), (height, width - 1), (height, width))
+        normal = (torch.randn((*shape[:2], *size), generator=rng, device=rng.device) for size in sizes)
+        return _sample(self.kernel, self.noise, *self.weights, self.pull, *normal)
 
     def average_spectrum(self) -> Tensor:
         """Spectrum of the nearest shift-invariant operator, real and positive."""
@@ -129,24 +125,40 @@ class Precision:
 
 
 @replayed
-def _solved(
+def _mean(
     kernel: Tensor,
     noise: Tensor,
     down: Tensor,
     right: Tensor,
     pull: Tensor | float,
-    right_side: Tensor,
+    level: Tensor | float,
+    image: Tensor,
     start: Tensor,
-    steps: int,
 ) -> Tensor:
-    """Solution of `Precision.solve`."""
+    """Solution of `Precision.mean`."""
     precision = Precision(kernel, noise, (down, right), pull)
-    average_inverse = 1 / precision.average_spectrum()
+    evidence = precision.blur.adjoint(precision.confidence * image)
+    return precision.solve(evidence + RANGE_PRECISION * RANGE_MEAN + pull * level, start)
 
-    def precondition(r: Tensor) -> Tensor:
-        return precision.blur.filtered(r, average_inverse)
 
-    return conjugate_gradients(precision.__matmul__, precondition, right_side, start, steps)
+@replayed
+def _sample(
+    kernel: Tensor,
+    noise: Tensor,
+    down: Tensor,
+    right: Tensor,
+    pull: Tensor | float,
+    of_data: Tensor,
+    of_down: Tensor,
+    of_right: Tensor,
+    of_range: Tensor,
+) -> Tensor:
+    """Solution of `Precision.sample`, from standard normal numbers for each term of the precision."""
+    precision = Precision(kernel, noise, (down, right), pull)
+    data = precision.blur.adjoint(of_data / noise)
+    prior = gradient_adjoint(down.sqrt() * of_down, right.sqrt() * of_right)
+    right_side = data + prior + (RANGE_PRECISION + pull) ** 0.5 * of_range
+    return precision.solve(right_side, torch.zeros_like(right_side))
 
 
 def sparse_precision(
@@ -185,18 +197,36 @@ def sparse_precision(
     strength : float
         Factor on the weights of the prior.
     """
+    down, right = variances or (None, None)
+    error = torch.full_like(noise[0, 0, 0, 0], psf_error)
+    return Precision(
+        kernel, noise, _weights(mean, noise, down, right, error, unresolved, pooling, strength)
+    )
+
+
+@replayed
+def _weights(
+    mean: Tensor,
+    noise: Tensor,
+    down_variance: Tensor | None,
+    right_variance: Tensor | None,
+    psf_error: Tensor,
+    unresolved: float,
+    pooling: float,
+    strength: float,
+) -> tuple[Tensor, Tensor]:
+    """Weights of `sparse_precision`."""
     down, right = gradient_moments(Posterior(mean))
     hidden = [unresolved * moments.mean((-2, -1), keepdim=True) for moments in (down, right)]
-    if variances is not None:
-        down, right = down + variances[0], right + variances[1]
+    if down_variance is not None and right_variance is not None:
+        down, right = down + down_variance, right + right_variance
     down, right = pooled(down, right, pooling)
     confidence = noise.square().reciprocal().mean((-2, -1), keepdim=True)
     floor, doubt = GRADIENT_FLOOR / confidence, psf_error * confidence / MEAN_SPECTRUM
-    weights = (
+    return (
         0.5 * strength / (down + hidden[0] + floor) + doubt,
         0.5 * strength / (right + hidden[1] + floor) + doubt,
     )
-    return Precision(kernel, noise, weights)
 
 
 def pooled(down: Tensor, right: Tensor, distance: float) -> tuple[Tensor, Tensor]:
