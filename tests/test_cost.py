@@ -106,8 +106,8 @@ def expected(shape=(64, 64), axes="YX", settings=SMALL, **arguments):
 def sharp(monkeypatch, request):
     """How sharp all images are.
 
-    If smooth, kernels are compared with Gaussians, and all updates of the weights pay. If not, the last
-    start is the best, and the model leaves more than noise.
+    If smooth, all entries of a kernel may be haze, it is compared with Gaussians, and all updates of the
+    weights pay. If not, the last start is the best, and the model leaves more than noise.
     """
 
     def all_pay(errors):
@@ -119,6 +119,7 @@ def sharp(monkeypatch, request):
     for module in (refinement, plane_module):
         monkeypatch.setattr(module, "sharpness", lambda image, variance: request.param)
     monkeypatch.setattr(Power, "width_of", lambda power, kernel: 0.0)
+    monkeypatch.setattr("napari_vdip.comparison.CERTAIN", np.inf)
     return request.param
 
 
@@ -180,6 +181,7 @@ def test_a_plausible_kernel_is_compared_and_a_wider_one_is_found_anew_and_turned
     monkeypatch.setattr(refinement, "sharpness", lambda image, variance: 1.0)
     monkeypatch.setattr("napari_vdip.bentness.BENT", np.inf)
     monkeypatch.setattr("napari_vdip.comparison.CLEARER", np.inf)
+    monkeypatch.setattr("napari_vdip.comparison.CERTAIN", np.inf)
     settings = SMALL.replace(refinements=2 * TRIALS + 1)
     deconvolve(picture(), settings, device="cpu")
     assert predictions + TRIALS - FINE <= done["prediction"] <= predictions + TRIALS

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 from napari_vdip import refinement, starts
-from napari_vdip.candidate import Candidate
+from napari_vdip.candidate import Candidate, gradient_noise, gradients
 from napari_vdip.coarse_to_fine import STARTS
-from napari_vdip.comparison import HAZES, LEFT_OUT, without_haze
+from napari_vdip.comparison import CERTAIN, HAZES, LEFT_OUT, entry_error, without_haze
 from napari_vdip.detail import detail, most_detailed
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.images import Intensities
 from napari_vdip.kernel_spectrum import sharpened, to_whole_pixels
 from napari_vdip.noise import noise_variance
-from napari_vdip.operators import blur, crop, extend, size_of
+from napari_vdip.operators import KernelBlur, blur, crop, extend, size_of
 from napari_vdip.power import Power
 from napari_vdip.prediction import PART, HeldOut, Prediction
 from napari_vdip.refinement import GAPS, HALF_ROUNDS, PIXEL_ROUNDS, Refinement, rounds_of
@@ -395,7 +397,7 @@ def test_the_free_kernel_is_kept_if_bent_or_no_wider_than_allowed_and_predicts_n
 
     monkeypatch.setattr(refinement, "HeldOut", Fake)
     monkeypatch.setattr(refinement, "is_bent", lambda *_: asked.append(True) or bent)
-    monkeypatch.setattr(refinement, "without_haze", lambda kernel, held_out: kernel)
+    monkeypatch.setattr(refinement, "without_haze", lambda kernel, *_: kernel)
     monkeypatch.setattr(refinement, "sharpness", lambda image, variance: 1.0)
     monkeypatch.setattr(refinement.Power, "widest", lambda power: 2.0)
     monkeypatch.setattr(refinement.Power, "width_of", lambda power, kernel: width)
@@ -439,7 +441,31 @@ def test_the_most_compact_form_that_predicts_better_is_taken(better, chosen):
             return Prediction(one, one, better.get(faint, 0.0) + bool(faint) * chance.repeat(8))
 
     assert len({tuple(form.flatten().tolist()) for form in forms.values()}) == len(forms)
-    assert torch.equal(without_haze(kernel, Fake()), forms[chosen or 0.0])
+    assert torch.equal(without_haze(kernel, Fake(), math.inf), forms[chosen or 0.0])
+
+
+@pytest.mark.parametrize(("allowed", "tried"), [(0.1, 0), (0.25, 1), (0.45, 3), (0.7, 5)])
+def test_what_is_many_standard_errors_above_nothing_is_no_haze(allowed, tried):
+    """The tail of the comet of bright cells was cleared, at 5 dB, as narrower kernels predict too well."""
+    kernel, predicted = hazy(bent_kernel(9, torch.float32)), []
+
+    class Fake:
+        def predict(self, one):
+            predicted.append(one)
+            return Prediction(one, one, torch.tensor([1.0, -0.9]).repeat(8) * len(predicted))
+
+    assert torch.equal(without_haze(kernel, Fake(), allowed * float(kernel.max()) / CERTAIN), kernel)
+    assert len(predicted) == tried + (tried > 0)
+
+
+def test_the_error_of_an_entry_is_by_what_the_gradient_of_the_latent_image_tells_of_it():
+    """One over the root of the sum of squares, in units of the noise, of what a point as kernel makes."""
+    latent = F.pad(pieces(24).float(), (8, 8, 8, 8))  # none of its edges leaves the image
+    variance = torch.full((1, 1, 34, 34), 0.02**2)
+    point = torch.zeros(1, 1, 7, 7)
+    point[..., 2, 4] = 1
+    squares = KernelBlur(gradients(latent), (7, 7))(point).square() / gradient_noise(variance)
+    assert entry_error(latent, variance) == pytest.approx(float(squares.sum()) ** -0.5)
 
 
 def hazy(kernel):
@@ -457,7 +483,7 @@ def test_a_faint_part_of_the_blur_is_no_haze(seed, rng):
     image = blur(pieces(96, seed).float(), track)
     image = image + 0.02 * torch.randn(image.shape, generator=rng)
     held_out = refinement.HeldOut(image, torch.full_like(image, 0.02**2), 0.0, 1, rng, LEFT_OUT)
-    assert torch.equal(without_haze(track, held_out), track)
+    assert torch.equal(without_haze(track, held_out, math.inf), track)
 
 
 @pytest.mark.parametrize(

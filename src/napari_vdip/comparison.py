@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_vdip.candidate import gradient_noise, gradients
 from napari_vdip.detail import detail, most_detailed
 from napari_vdip.operators import size_of
+from napari_vdip.solvers import TINY
 from napari_vdip.support import cleared
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ HAZES = (0.6, 0.5, 0.4, 0.3, 0.2)
 less: the faint end of a blur would go."""
 CLEARER = 2.0
 """Standard errors by which a kernel without haze has to predict better than with it."""
+CERTAIN = 5.0
+"""Standard errors of an entry beyond which it is no haze, however faint it is beside others: the tail of a
+wide blur."""
 LEFT_OUT = 0.2
 """Part of the pixels that is left out to judge a free kernel: more than for a width, as more depends on
 it."""
@@ -28,19 +33,32 @@ JUDGED = 256
 the most detail: twenty predictions of the whole would take most of the time of a run."""
 
 
-def without_haze(kernel: Tensor, held_out: HeldOut) -> Tensor:
+def without_haze(kernel: Tensor, held_out: HeldOut, error: float) -> Tensor:
     """Return the most compact form of a kernel that predicts better than all of it, and not by chance.
 
-    Strong noise leaves haze in a kernel ``(1, 1, kh, kw)``. Where the blur is faint and wide, what looks
-    like it is none: pixels that are left out tell.
+    Strong noise leaves haze in a kernel ``(1, 1, kh, kw)``, entries that are not far above their standard
+    error (see `entry_error`). Where the blur is faint and wide, what looks like it is none: pixels that are
+    left out tell.
     """
+    hazes = [faint for faint in HAZES if faint * float(kernel.max()) <= CERTAIN * error]
+    if not hazes:
+        return kernel
     whole = held_out.predict(kernel)
-    for faint in HAZES:
+    for faint in hazes:
         compact = cleared(kernel, faint)
         gain, error = held_out.predict(compact).advantage(whole)
         if gain > CLEARER * error:
             return compact
     return kernel
+
+
+def entry_error(latent: Tensor, variance: Tensor) -> float:
+    """Return the standard error of one entry of a kernel, as if the others were known.
+
+    For a latent image ``(1, C, H, W)`` and the variance ``(1, C, Y, X)`` of the noise of its blurred image.
+    """
+    confidence = gradient_noise(variance).reciprocal().mean((-2, -1), keepdim=True)
+    return float((confidence * gradients(latent).square()).sum().clamp_min(TINY).rsqrt())
 
 
 def judged_part(image: Tensor, variance: Tensor, window: Size) -> tuple[Tensor, Tensor]:

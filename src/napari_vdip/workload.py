@@ -131,8 +131,8 @@ def parts_of_search(size: Size, settings: Settings, sharp: float, colour: bool) 
     """Return what the search and the refinement that follows take, at full resolution last.
 
     What an image without fine detail takes depends on its kernel, which nobody knows before. It is taken
-    for a spot. Half of them are no wider than the power allows, and predict without haze and beside a
-    Gaussian; half are wider, and it is asked whether they are bent.
+    for a spot. Half of them are no wider than the power allows, and predict without haze, as under strong
+    noise, and beside a Gaussian; half are wider, and it is asked whether they are bent.
     """
     window = settings.psf_shape
     units: Units = {"prefit": settings.prefit_steps, "search": settings.network_steps}
