@@ -28,7 +28,7 @@ from napari_vdip.scenes import cells
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BASE = {"psf_shape": 9, "steps": 100, "refinements": 20, "search_area": 64, "tile": 64}
+BASE = {"psf_shape": 9, "search_area": 64, "tile": 64}
 PROGRAM = """
 import sys
 from napari_vdip import checkpoint, cli

@@ -12,7 +12,7 @@ from napari_vdip import replay
 from napari_vdip.candidate import Candidate
 from napari_vdip.devices import release_memory
 from napari_vdip.operators import blur, extend, size_of
-from napari_vdip.posterior import _sample, gradient_variances, sparse_precision
+from napari_vdip.posterior import _perturbation, gradient_variances, sparse_precision
 from napari_vdip.replay import replayed
 from napari_vdip.widths import gaussian
 
@@ -54,7 +54,8 @@ def rounds_on(image, floor, count=1):
         variances = None if samples is None else gradient_variances(samples)
         precision = sparse_precision(mean, candidate.kernel, noise.sqrt(), variances, pooling=1.0)
         mean = precision.mean(image, mean)
-        samples = _sample(candidate.kernel, noise.sqrt(), *precision.weights, 0.0, *numbers)
+        right_side = _perturbation(candidate.kernel, noise.sqrt(), *precision.weights, 0.0, *numbers)
+        samples = precision.solve(right_side, torch.zeros_like(right_side))
     return candidate.kernel, candidate.mean, candidate.variance, mean, samples
 
 

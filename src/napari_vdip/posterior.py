@@ -25,12 +25,7 @@ from torch import Tensor
 
 from napari_vdip.generators import Posterior
 from napari_vdip.objective import gradient_moments
-from napari_vdip.operators import (
-    Blur,
-    gradient,
-    gradient_adjoint,
-    size_of,
-)
+from napari_vdip.operators import Blur, Size, gradient, gradient_adjoint, size_of
 from napari_vdip.replay import replayed
 from napari_vdip.solvers import conjugate_gradients
 
@@ -75,8 +70,7 @@ class Precision:
     @cached_property
     def blur(self) -> Blur:
         """Blur of the canvas."""
-        height, width = (n + k - 1 for n, k in zip(size_of(self.noise), size_of(self.kernel), strict=True))
-        return Blur(self.kernel, (height, width))
+        return Blur(self.kernel, _canvas_of(self.noise, self.kernel))
 
     @cached_property
     def confidence(self) -> Tensor:
@@ -91,23 +85,19 @@ class Precision:
 
     def solve(self, right_side: Tensor, start: Tensor, steps: int = SOLVER_STEPS) -> Tensor:
         """Solve ``P x = right_side`` by preconditioned conjugate gradients, each channel by itself."""
-        average_inverse = 1 / self.average_spectrum()
-
-        def precondition(r: Tensor) -> Tensor:
-            return self.blur.filtered(r, average_inverse)
-
-        return conjugate_gradients(self.__matmul__, precondition, right_side, start, steps)
+        return _solved(self.kernel, self.noise, *self.weights, self.pull, right_side, start, steps)
 
     def mean(self, image: Tensor, start: Tensor) -> Tensor:
         """Mean of the posterior, ``(1, C, H, W)``, of an image ``(1, C, Y, X)``."""
-        return _mean(self.kernel, self.noise, *self.weights, self.pull, self.level, image, start)
+        return self.solve(_evidence(self.kernel, self.noise, self.pull, self.level, image), start)
 
     def sample(self, shape: torch.Size, rng: torch.Generator) -> Tensor:
         """Draw deviations from the mean of a shape ``(n, C, H, W)``, with the covariance ``1 / P``."""
         height, width = shape[-2:]
         sizes = (size_of(self.noise), (height - 1, width), (height, width - 1), (height, width))
         normal = (torch.randn((*shape[:2], *size), generator=rng, device=rng.device) for size in sizes)
-        return _sample(self.kernel, self.noise, *self.weights, self.pull, *normal)
+        right_side = _perturbation(self.kernel, self.noise, *self.weights, self.pull, *normal)
+        return self.solve(right_side, torch.zeros_like(right_side))
 
     def average_spectrum(self) -> Tensor:
         """Spectrum of the nearest shift-invariant operator, real and positive."""
@@ -125,24 +115,38 @@ class Precision:
 
 
 @replayed
-def _mean(
+def _solved(
     kernel: Tensor,
     noise: Tensor,
     down: Tensor,
     right: Tensor,
     pull: Tensor | float,
-    level: Tensor | float,
-    image: Tensor,
+    right_side: Tensor,
     start: Tensor,
+    steps: int,
 ) -> Tensor:
-    """Solution of `Precision.mean`."""
+    """Solution of `Precision.solve`."""
     precision = Precision(kernel, noise, (down, right), pull)
-    evidence = precision.blur.adjoint(precision.confidence * image)
-    return precision.solve(evidence + RANGE_PRECISION * RANGE_MEAN + pull * level, start)
+    average_inverse = 1 / precision.average_spectrum()
+
+    def precondition(r: Tensor) -> Tensor:
+        return precision.blur.filtered(r, average_inverse)
+
+    return conjugate_gradients(precision.__matmul__, precondition, right_side, start, steps)
 
 
 @replayed
-def _sample(
+def _evidence(
+    kernel: Tensor, noise: Tensor, pull: Tensor | float, level: Tensor | float, image: Tensor
+) -> Tensor:
+    """Right-hand side of `Precision.mean`."""
+    blur = Blur(kernel, _canvas_of(noise, kernel))
+    data = blur.adjoint(noise.square().reciprocal() * image)
+    return data + RANGE_PRECISION * RANGE_MEAN + pull * level
+
+
+@replayed
+def _perturbation(
     kernel: Tensor,
     noise: Tensor,
     down: Tensor,
@@ -153,12 +157,16 @@ def _sample(
     of_right: Tensor,
     of_range: Tensor,
 ) -> Tensor:
-    """Solution of `Precision.sample`, from standard normal numbers for each term of the precision."""
-    precision = Precision(kernel, noise, (down, right), pull)
-    data = precision.blur.adjoint(of_data / noise)
+    """Right-hand side of `Precision.sample`, from standard normal numbers for each of its terms."""
+    data = Blur(kernel, _canvas_of(noise, kernel)).adjoint(of_data / noise)
     prior = gradient_adjoint(down.sqrt() * of_down, right.sqrt() * of_right)
-    right_side = data + prior + (RANGE_PRECISION + pull) ** 0.5 * of_range
-    return precision.solve(right_side, torch.zeros_like(right_side))
+    return data + prior + (RANGE_PRECISION + pull) ** 0.5 * of_range
+
+
+def _canvas_of(image: Tensor, kernel: Tensor) -> Size:
+    """Height and width of the canvas that an image is the blur of."""
+    height, width = (n + k - 1 for n, k in zip(size_of(image), size_of(kernel), strict=True))
+    return height, width
 
 
 def sparse_precision(
