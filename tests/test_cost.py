@@ -163,9 +163,8 @@ def test_the_work_is_what_a_run_does(done, shape, axes, changes, sharp):
     if made and sharp == 1:
         again = TRIALS + PLAUSIBLE - made
         assert 0 <= again <= FINE  # the widest is met again if it is the best
-        more = ROUNDS * (
-            PLAUSIBLE / 2 - again - QUARTERS * TURNS / 2
-        )  # than with half of a plausible kernel
+        than_half = PLAUSIBLE / 2 - QUARTERS * TURNS / 2  # of a plausible kernel, and half of a wider one
+        more = ROUNDS * (than_half - again)
         work.update({"mean": more, "sample": more, "kernel": -QUARTERS * UPDATES / 2})
     assert work == {**done, **{stage: steps[stage] for stage in ("prefit", "search") if steps[stage]}}
 

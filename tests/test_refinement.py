@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from napari_vdip import refinement, starts
 from napari_vdip.candidate import Candidate, gradient_noise, gradients
 from napari_vdip.coarse_to_fine import STARTS
-from napari_vdip.comparison import CERTAIN, HAZES, LEFT_OUT, entry_error, without_haze
+from napari_vdip.comparison import CERTAIN, HAZES, LEFT_OUT, error_of_entry, without_haze
 from napari_vdip.detail import detail, most_detailed
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
@@ -465,7 +465,7 @@ def test_the_error_of_an_entry_is_by_what_the_gradient_of_the_latent_image_tells
     point = torch.zeros(1, 1, 7, 7)
     point[..., 2, 4] = 1
     squares = KernelBlur(gradients(latent), (7, 7))(point).square() / gradient_noise(variance)
-    assert entry_error(latent, variance) == pytest.approx(float(squares.sum()) ** -0.5)
+    assert error_of_entry(latent, variance) == pytest.approx(float(squares.sum()) ** -0.5)
 
 
 def hazy(kernel):

@@ -33,14 +33,22 @@ JUDGED = 256
 the most detail: twenty predictions of the whole would take most of the time of a run."""
 
 
-def without_haze(kernel: Tensor, held_out: HeldOut, error: float) -> Tensor:
+def without_haze(kernel: Tensor, held_out: HeldOut, entry_error: float) -> Tensor:
     """Return the most compact form of a kernel that predicts better than all of it, and not by chance.
 
-    Strong noise leaves haze in a kernel ``(1, 1, kh, kw)``, entries that are not far above their standard
-    error (see `entry_error`). Where the blur is faint and wide, what looks like it is none: pixels that are
-    left out tell.
+    Strong noise leaves haze in a kernel, entries that are not far above their standard error. Where the
+    blur is faint and wide, what looks like it is none: pixels that are left out tell.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        ``(1, 1, kh, kw)``, non-negative, sums to one.
+    held_out : HeldOut
+        The image that it is of, with some pixels left out.
+    entry_error : float
+        Standard error of an entry, see `error_of_entry`.
     """
-    hazes = [faint for faint in HAZES if faint * float(kernel.max()) <= CERTAIN * error]
+    hazes = [faint for faint in HAZES if faint * float(kernel.max()) <= CERTAIN * entry_error]
     if not hazes:
         return kernel
     whole = held_out.predict(kernel)
@@ -52,7 +60,7 @@ def without_haze(kernel: Tensor, held_out: HeldOut, error: float) -> Tensor:
     return kernel
 
 
-def entry_error(latent: Tensor, variance: Tensor) -> float:
+def error_of_entry(latent: Tensor, variance: Tensor) -> float:
     """Return the standard error of one entry of a kernel, as if the others were known.
 
     For a latent image ``(1, C, H, W)`` and the variance ``(1, C, Y, X)`` of the noise of its blurred image.

@@ -206,7 +206,7 @@ def sparse_precision(
         Factor on the weights of the prior.
     """
     down, right = variances or (None, None)
-    error = torch.full_like(noise[0, 0, 0, 0], psf_error)
+    error = torch.full_like(noise[0, 0, 0, 0], psf_error)  # as a constant each would be recorded anew
     return Precision(
         kernel, noise, _weights(mean, noise, down, right, error, unresolved, pooling, strength)
     )

@@ -27,7 +27,7 @@ from napari_vdip.bentness import is_bent
 from napari_vdip.candidate import Candidate, annealed
 from napari_vdip.checkpoint import fill
 from napari_vdip.coarse_to_fine import Start, from_coarse_to_fine
-from napari_vdip.comparison import LEFT_OUT, entry_error, judged_part, judged_region, without_haze
+from napari_vdip.comparison import LEFT_OUT, error_of_entry, judged_part, judged_region, without_haze
 from napari_vdip.estimate import Estimate
 from napari_vdip.generators import Posterior
 from napari_vdip.half_resolution import HalfResolution
@@ -275,7 +275,7 @@ class Refinement:
         with torch.no_grad():
             plausible = power.width_of(kernel) <= power.widest() or self._is_bent(found)
             if plausible:
-                kernel = without_haze(kernel, tests[0], entry_error(mean, variance))
+                kernel = without_haze(kernel, tests[0], error_of_entry(mean, variance))
         gains, errors = list[float](), list[float]()
         for test in tests:
             if plausible:
